@@ -1,0 +1,102 @@
+"""What all examples share: their command line, and the files that they write."""
+
+import argparse
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jsnn import plot
+
+
+def parser(description: str, duration: float) -> argparse.ArgumentParser:
+    """The options that every example takes."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    made.add_argument("--duration", type=float, default=duration, metavar="MS", help="to simulate")
+    made.add_argument("--scale", type=float, default=1.0, help="factor on the numbers of cells")
+    made.add_argument("--seed", type=int, default=1, help="of all randomness")
+    made.add_argument(
+        "--plot", metavar="FILE", help="where to draw the figure (png, pdf, svg, eps)"
+    )
+    made.add_argument("--json", metavar="FILE", help="where to write numbers about the run")
+    made.add_argument("--save", metavar="FILE.npz", help="where to write spikes and traces")
+    made.add_argument("--float64", action="store_true", help="compute in double precision")
+    made.add_argument(
+        "--frozen", metavar="FILE.npz", help="take edges, input spikes and initial values from it"
+    )
+    made.add_argument(
+        "--devices", type=int, metavar="N", help="to divide the cells over (default: the CPU cores)"
+    )
+    return made
+
+
+def run(main: Callable[[argparse.Namespace], None], made: argparse.ArgumentParser) -> None:
+    """Parse, and run the program; what the user can mend is told in a line."""
+    args = parse(made)
+    try:
+        main(args)
+    except (ValueError, FloatingPointError) as error:
+        made.error(str(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+
+
+def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse and check, and set JAX up, which has to happen before its first array."""
+    args = made.parse_args()
+    for name, ending in (("save", ".npz"), ("frozen", ".npz")):
+        given = getattr(args, name)
+        if given is not None and not given.endswith(ending):
+            made.error(f"--{name} {given}: give a file that ends in {ending}")
+    if args.plot is not None:
+        try:
+            plot.check_name(args.plot)
+        except ValueError as error:
+            made.error(f"--plot: {error}")
+    if args.frozen is not None and not Path(args.frozen).is_file():
+        made.error(f"--frozen {args.frozen}: there is no such file")
+    if not args.duration > 0:
+        made.error(f"--duration {args.duration}: give more than 0 ms")
+    if not args.scale > 0:
+        made.error(f"--scale {args.scale}: give a number above 0")
+    if args.devices is not None and args.devices < 1:
+        made.error(f"--devices {args.devices}: give 1 or more")
+    if args.float64:
+        jax.config.update("jax_enable_x64", True)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    wanted = args.devices or min(cores or 1, 4)
+    if wanted > 1:
+        jax.config.update("jax_num_cpu_devices", wanted)
+    if args.devices is None:
+        args.devices = wanted if jax.default_backend() == "cpu" else 1
+    return args
+
+
+def numbered(path: str, number: int) -> str:
+    """The name of the figure of that number: FILE, FILE-2, FILE-3, each with the ending of FILE."""
+    if number == 1:
+        return path
+    stem, ending = os.path.splitext(path)
+    return f"{stem}-{number}{ending}"
+
+
+def write_json(path: str | None, values: Mapping[str, Any]) -> None:
+    if path is None:
+        return
+    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(plain, indent=2) + "\n")
+
+
+def peak_memory_mb() -> float:
+    """The largest resident memory of this process so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

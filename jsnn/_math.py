@@ -1,0 +1,125 @@
+"""Small numerics and checks that every file above uses."""
+
+import difflib
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+# A time is a whole number of steps if it is within this part of a step of one. float32 carries
+# 100 ms to 8e-6 ms, so a stricter test would refuse what the user wrote correctly.
+_GRID = 1e-3
+
+
+def real_dtype() -> np.dtype:
+    """float32, or float64 where JAX has been told to use it."""
+    return jnp.zeros(()).dtype
+
+
+def as_real(value: ArrayLike) -> Array:
+    """A parameter as an array of the working precision; traced values pass unchanged."""
+    return jnp.asarray(value, dtype=real_dtype())
+
+
+def exprel(x: ArrayLike) -> Array:
+    """(exp(x) - 1) / x, which is 1 at 0."""
+    x = jnp.asarray(x)
+    small = jnp.abs(x) < 1e-5
+    safe = jnp.where(small, 1.0, x)
+    return jnp.where(small, 1 + x / 2, jnp.expm1(safe) / safe)
+
+
+def concrete(value: Any) -> np.ndarray | None:
+    """The value as a NumPy array, or None while JAX traces it and no check is possible."""
+    if isinstance(value, jax.core.Tracer):
+        return None
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, jax.errors.JAXTypeError):  # placeholders of tree transformations
+        return None
+
+
+def check_number(
+    name: str, value: Any, *, low: float | None = None, strict: bool = False, finite: bool = True
+) -> None:
+    """Raise unless every element is a finite number, at least `low` (above it if `strict`)."""
+    array = concrete(value)
+    if array is None or array.dtype == object:
+        return
+    if not np.issubdtype(array.dtype, np.number):
+        raise TypeError(f"{name}={value!r} is not a number; give a number or an array of numbers")
+    if finite and not np.all(np.isfinite(array)):
+        raise ValueError(f"{name}={_show(array)} is not finite; give finite numbers")
+    if low is None:
+        return
+    if strict and not np.all(array > low):
+        raise ValueError(f"{name}={_show(array[()])} must be above {low:g}")
+    if not strict and not np.all(array >= low):
+        raise ValueError(f"{name}={_show(array[()])} must be at least {low:g}")
+
+
+def check_cells(name: str, value: Any, n: int) -> None:
+    """Raise unless the value is a scalar or has one number for each of n cells."""
+    shape = np.shape(value)
+    if shape not in ((), (n,)):
+        raise ValueError(f"{name} has shape {shape}; give a scalar or an array of shape ({n},)")
+
+
+def whole_steps(name: str, time: Any, dt: float, *, least: int = 0) -> int:
+    """A time in ms as a whole number of steps; raises `ValueError` off the grid of `dt`."""
+    array = concrete(time)
+    if array is None or array.shape != ():
+        raise TypeError(f"{name}={time!r} must be one number in ms, known before tracing")
+    return int(whole_steps_array(name, array, dt, least=least))
+
+
+def whole_steps_array(name: str, times: Any, dt: float, *, least: int = 0) -> np.ndarray:
+    """Times in ms as whole numbers of steps, elementwise, as int64."""
+    check_number(name, times)
+    steps = np.asarray(times, np.float64) / dt
+    whole = np.rint(steps)
+    off = np.abs(steps - whole) > _GRID
+    if np.any(off):
+        bad = np.asarray(times, np.float64)[off].flat[0]
+        below = np.floor(bad / dt)
+        raise ValueError(
+            f"{name}={bad:g} ms is no whole number of steps of dt={dt:g} ms; the nearest are "
+            f"{below * dt:.10g} and {(below + 1) * dt:.10g} ms"
+        )
+    if np.any(whole < least):
+        bad = np.asarray(times, np.float64)[whole < least].flat[0]
+        raise ValueError(f"{name}={bad:g} ms must be at least {least * dt:.10g} ms")
+    if np.any(whole > 2**31 - 2):
+        raise ValueError(f"{name}: more than 2**31 - 2 steps of dt={dt:g} ms; give a shorter time")
+    return whole.astype(np.int64)
+
+
+def check_memory(what: str, n_bytes: float) -> None:
+    """Raise `ValueError` if something needs more memory than the machine has."""
+    try:
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not known on this system
+        return
+    if n_bytes > machine:
+        raise ValueError(
+            f"{what} needs about {n_bytes / 1e9:.3g} GB, but this machine has {machine / 1e9:.3g} "
+            "GB; give fewer cells or synapses, or shorter delays"
+        )
+
+
+def unknown(kind: str, name: object, names: Iterable[object]) -> ValueError:
+    """The error for a name that does not exist, with the nearest one that does."""
+    known = [str(known) for known in names]
+    near = difflib.get_close_matches(str(name), known, 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ValueError(f"unknown {kind} {name!r}: {hint}known are {known}")
+
+
+def _show(array: Any) -> str:
+    array = np.asarray(array)
+    return f"{array[()]!r}" if array.size == 1 else np.array2string(array, threshold=6)

@@ -1,0 +1,150 @@
+"""The host's loop around `simulate`: segments, progress, checks and checkpoints."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+from jsnn._checkpoint import Checkpoint, fingerprint
+from jsnn._math import whole_steps
+from jsnn._simulate import Solution, advance_from_host, check_record
+from jsnn.network import Network, State
+from jsnn.record import Recorder
+
+_SEGMENT_BYTES = 2**26  # of records that the device holds at once
+_SEGMENT_SECONDS = 2.0  # between two signs of progress
+_FIRST_SEGMENT = 0.02  # of the run: short, to learn how long a step takes
+
+
+def run(
+    network: Network,
+    duration: float,
+    *,
+    key: Array | None = None,
+    state: State | None = None,
+    record: Mapping[str, Recorder] | None = None,
+    devices: int | Sequence[jax.Device] | None = None,
+    progress: bool = True,
+    segment: float | None = None,
+    checkpoint: str | os.PathLike | None = None,
+) -> Solution:
+    """Run a network for `duration` ms, with its records moved to the host as it goes.
+
+    **Arguments:**
+
+    - `key` or `state`: where to start: `network.init(key)`, or the state of an earlier solution.
+    - `record`: recorders by name. Spikes come back as `SpikeTimes`, states and counts as
+      `SampleRecord` with NumPy arrays.
+    - `devices`: how many (or which) devices to divide the cells over; see `Network.on`.
+    - `progress`: show a bar, on a terminal.
+    - `segment`: ms between two looks of the host; chosen by memory and speed if left out. It
+      changes no spike.
+    - `checkpoint`: a folder. After every segment the run so far is kept there; the same call made
+      again, after an interruption of any kind, goes on from it and gives bit for bit the same.
+
+    `stats` has `compile_s`, `run_s`, `segments`, and `spikes` by population.
+
+    Raises `FloatingPointError` for a state that is not finite and `ValueError` for a rate beyond
+    its bound, at the end of the segment in which it happened, with the place and the time.
+    """
+    steps = whole_steps("duration", duration, network.dt)
+    record = check_record(network, record)
+    if (key is None) == (state is None):
+        raise ValueError("give either key or state, to start from")
+    if state is None:
+        assert key is not None
+        state = network.init(key)
+    kept = None
+    if checkpoint is not None:
+        kept = Checkpoint(checkpoint, fingerprint(network.on(None), state, record))
+    if devices is not None:
+        network = network.on(devices)
+    capacity = _capacity(network, steps, record, segment)
+
+    first = int(state.step)
+    end = first + steps
+    parts: list[tuple[int, int, dict[str, np.ndarray]]] = []
+    if kept is not None and (loaded := kept.load(state)) is not None:
+        state, parts = loaded
+        if int(state.step) > end:
+            raise ValueError(
+                f"checkpoint={str(checkpoint)!r} is at t={int(state.step) * network.dt:g} ms, "
+                f"beyond the end of this run at {end * network.dt:g} ms; give a longer duration"
+            )
+
+    if network.mesh is not None:  # where it will be after a segment: otherwise JAX compiles twice
+        state = jax.device_put(state, NamedSharding(network.mesh, PartitionSpec()))
+    start = time.perf_counter()
+    if int(state.step) < end:  # no step: compiles, and is remembered for the next run
+        nothing = jnp.asarray(0, jnp.int32)
+        jax.block_until_ready(advance_from_host(network, state, nothing, capacity, record))
+    compiled = time.perf_counter()
+
+    spikes = dict.fromkeys(network.populations, 0)
+    length = capacity
+    if segment is None:
+        length = min(capacity, max(int(steps * _FIRST_SEGMENT), network.block))
+    n_segments = 0
+    with tqdm(
+        total=round(steps * network.dt),
+        initial=round((int(state.step) - first) * network.dt),
+        unit=" ms",
+        disable=None if progress else True,
+    ) as bar:
+        while (now := int(state.step)) < end:
+            tick = time.perf_counter()
+            length = min(length, end - now)
+            some = jnp.asarray(length, jnp.int32)
+            solution = advance_from_host(network, state, some, capacity, record)
+            state = solution.state
+            part = {
+                f"{name}/{what}": values
+                for name, own in record.items()
+                for what, values in own.to_host(solution.records[name]).items()
+            }
+            network.raise_if_failed(state)
+            parts.append((now, now + length, part))
+            for name, count in solution.stats["spikes"].items():
+                spikes[name] += int(count)
+            if kept is not None:
+                kept.save(state, now, now + length, part)
+            bar.update(round((now + length - first) * network.dt) - bar.n)
+            n_segments += 1
+            if segment is None:
+                a_step = (time.perf_counter() - tick) / length
+                length = max(min(capacity, int(_SEGMENT_SECONDS / a_step)), network.block)
+    finished = time.perf_counter()
+
+    records = {
+        name: own.join(network, [(begin, to, _of(name, part)) for begin, to, part in parts])
+        for name, own in record.items()
+    }
+    stats = {
+        "compile_s": compiled - start,
+        "run_s": finished - compiled,
+        "segments": n_segments,
+        "spikes": spikes,
+    }
+    return Solution(state, records, state.status, stats)
+
+
+def _capacity(
+    network: Network, steps: int, record: Mapping[str, Recorder], segment: float | None
+) -> int:
+    """For how many steps the device has room for records."""
+    if segment is not None:
+        return min(whole_steps("segment", segment, network.dt, least=1), max(steps, 1))
+    a_step = sum(own.bytes_a_step(network) for own in record.values())
+    room = int(_SEGMENT_BYTES / a_step) if a_step else steps
+    return max(min(steps, max(room, network.block)), 1)
+
+
+def _of(name: str, part: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What one recorder kept of a segment."""
+    return {k.rpartition("/")[2]: v for k, v in part.items() if k.rpartition("/")[0] == name}

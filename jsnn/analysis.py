@@ -1,0 +1,298 @@
+"""Statistics of recorded spikes: arrays in, arrays out.
+
+Spikes are two arrays of equal length, in any order:
+
+| symbol | meaning | unit, shape |
+|---|---|---|
+| `times` | time stamps | ms, `[n_spikes]` |
+| `index` | cell numbers, 0 to n - 1 | integers, `[n_spikes]` |
+
+**Bins.** A step n of a simulation covers (n·dt, (n+1)·dt] and stamps its spikes (n+1)·dt, so bin
+k of a window covers (start + k·bin_ms, start + (k+1)·bin_ms]: a spike stamped 1.0 ms belongs to
+(0, 1], and one stamped exactly `start` lies before the window. Stamps are rounded decimals
+(3·0.1 is 0.30000000000000004), so a stamp that exceeds an edge by no more than 1e-6 of a bin, or
+by the rounding error of its own floating type where that is larger (float32), counts as standing
+on the edge. A window that is no whole number of bins is an error, which names the nearest stops.
+
+Variances divide by the number of samples, as `numpy.var` does. Bad input raises `ValueError`.
+"""
+
+import math
+import operator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+
+
+def rates(index: ArrayLike, n: int, duration: float) -> Floats:
+    """Firing rate of every cell, in Hz, `[n]`: its number of spikes over `duration` (ms)."""
+    n = _whole("n", n, 1)
+    return np.bincount(_cells(index, n), minlength=n) * (1000.0 / _positive("duration", duration))
+
+
+def mean_rate(index: ArrayLike, n: int, duration: float) -> float:
+    """Mean firing rate in Hz over all `n` cells, the silent ones included; `duration` in ms."""
+    return float(rates(index, n, duration).mean())
+
+
+def cv_isi(times: ArrayLike, index: ArrayLike, n: int, min_spikes: int = 3) -> Floats:
+    """Coefficient of variation of the inter-spike intervals of every cell, `[n]`.
+
+    CV = sqrt(<(I - <I>)²>) / <I> over a cell's intervals I: 0 for a regular train, 1 for a long
+    Poisson train. NaN for cells with fewer than `min_spikes` (at least 2) spikes, and for cells
+    all of whose spikes are simultaneous.
+    """
+    n = _whole("n", n, 1)
+    min_spikes = _whole("min_spikes", min_spikes, 2)
+    stamps, cells = _spikes(times, index, n)
+    order = np.lexsort((stamps, cells))
+    stamps, cells = stamps[order], cells[order]
+    within = cells[1:] == cells[:-1]
+    intervals, owner = np.diff(stamps)[within], cells[1:][within]
+    count = np.bincount(owner, minlength=n)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.bincount(owner, intervals, minlength=n) / count
+        # Two passes: <I²> - <I>² would lose a regular train's CV of 0 to cancellation.
+        variance = np.bincount(owner, (intervals - mean[owner]) ** 2, minlength=n) / count
+        cv = np.sqrt(variance) / mean
+    return np.where(count + 1 >= min_spikes, cv, np.nan)
+
+
+def within(times: ArrayLike, start: float, stop: float) -> NDArray[np.bool_]:
+    """Which spikes lie in (start, stop], a mask `[n_spikes]`; all times in ms.
+
+    Stamps on the edges are judged as for bins, with a tolerance of 1e-6 ms. Discards a transient:
+    `late = within(times, 100.0, 1000.0)`, then `rates(index[late], n, 900.0)`.
+    """
+    stamps = _stamps(times)
+    _window(start, stop)
+    tolerance = max(1e-6, _rounding(times, start, stop))
+    return (stamps > start + tolerance) & (stamps <= stop + tolerance)
+
+
+def spike_counts(
+    times: ArrayLike, index: ArrayLike, n: int, bin_ms: float, start: float, stop: float
+) -> Ints:
+    """Spikes of every cell in every bin of (start, stop], `[n_bins, n]`. All times in ms.
+
+    The result is dense: 8 bytes for every bin of every cell.
+    """
+    n = _whole("n", n, 1)
+    stamps, cells = _spikes(times, index, n)
+    bins, n_bins = _bins(times, stamps, bin_ms, start, stop)
+    inside = bins >= 0
+    flat = bins[inside] * n + cells[inside]
+    return np.bincount(flat, minlength=n_bins * n).reshape(n_bins, n)
+
+
+def correlations(
+    times: ArrayLike, index: ArrayLike, n: int, bin_ms: float, start: float, stop: float
+) -> Floats:
+    """Pearson correlation coefficients of the binned spike counts of all pairs of cells, `[n, n]`.
+
+    C_ij = cov(c_i, c_j) / sqrt(var(c_i) var(c_j)) over the bins of (start, stop], times in ms.
+    Rows and columns of cells whose count never changes (silent ones above all) are NaN.
+    """
+    counts = spike_counts(times, index, n, bin_ms, start, stop)
+    varies = (counts != counts[0]).any(axis=0)
+    deviation = counts - counts.mean(axis=0)
+    norm = np.where(varies, np.sqrt((deviation**2).sum(axis=0)), np.nan)
+    unit = deviation / norm
+    matrix = np.clip(unit.T @ unit, -1.0, 1.0)
+    np.fill_diagonal(matrix, np.where(varies, 1.0, np.nan))
+    return matrix
+
+
+def mean_correlation(matrix: ArrayLike) -> float:
+    """Mean off-diagonal entry of a matrix of `correlations`, `[n, n]`, leaving out NaN.
+
+    NaN where no pair is left.
+    """
+    matrix = np.asarray(matrix, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"matrix has shape {matrix.shape}; it must be square, [n, n].")
+    pairs = matrix[~np.eye(len(matrix), dtype=bool)]
+    pairs = pairs[~np.isnan(pairs)]
+    return float(pairs.mean()) if pairs.size else math.nan
+
+
+def population_histogram(
+    times: ArrayLike, bin_ms: float, start: float, stop: float
+) -> tuple[Floats, Ints]:
+    """Spikes of the whole population in every bin of (start, stop]: `(edges, counts)`.
+
+    `edges` (ms) is `[n_bins + 1]`, `counts` is `[n_bins]`.
+    """
+    bins, n_bins = _bins(times, _stamps(times), bin_ms, start, stop)
+    edges = start + bin_ms * np.arange(n_bins + 1)
+    edges[-1] = stop
+    return edges, np.bincount(bins[bins >= 0], minlength=n_bins)
+
+
+def population_rate(
+    times: ArrayLike, n: int, bin_ms: float, start: float, stop: float
+) -> tuple[Floats, Floats]:
+    """Firing rate of the population in every bin of (start, stop]: `(edges, rate)`.
+
+    rate_k = 1000 · count_k / (n · bin_ms), in Hz, the mean over all `n` cells, `[n_bins]`; `edges`
+    (ms) is `[n_bins + 1]`.
+    """
+    n = _whole("n", n, 1)
+    edges, counts = population_histogram(times, bin_ms, start, stop)
+    return edges, counts * (1000.0 / (n * bin_ms))
+
+
+def power_spectrum(
+    times: ArrayLike,
+    n: int,
+    bin_ms: float,
+    start: float,
+    stop: float,
+    segment_ms: float | None = None,
+) -> tuple[Floats, Floats]:
+    """One-sided power spectral density of the population rate r_k: `(frequencies, power)`.
+
+    With N bins of Δ = bin_ms / 1000 seconds and R_j = Σ_k w_k (r_k - <r>) exp(-2πi·jk/N),
+
+        P_j = 2 Δ |R_j|² / Σ_k w_k²      at f_j = j / (N·Δ), j = 0 ... N // 2
+
+    (without the factor 2 at j = 0 and at the Nyquist frequency), in Hz² per Hz. Parseval: with
+    w = 1, Σ_j P_j / (N·Δ) is the variance of r. Independent Poisson cells of rate ν have a flat
+    P = 2ν/n.
+
+    **Arguments:** `n` is the number of cells, all times are in ms. Without `segment_ms` the whole
+    window is one segment with w = 1. With it, P is the mean over segments of that length that
+    overlap by half, each freed of its own mean and weighted by a periodic Hann window (Welch
+    1967); bins after the last whole segment are left out.
+    """
+    _, rate = population_rate(times, n, bin_ms, start, stop)
+    if segment_ms is None:
+        length = rate.size
+        window = np.ones(length)
+    else:
+        length = _whole_bins("segment_ms", _positive("segment_ms", segment_ms), bin_ms, 0.0)
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+        if not 2 <= length <= rate.size:
+            raise ValueError(
+                f"segment_ms is {segment_ms:g}; it must hold at least 2 bins of {bin_ms:g} ms and "
+                f"be no longer than the window of {stop - start:g} ms."
+            )
+    hop = length - length // 2
+    segments = np.lib.stride_tricks.sliding_window_view(rate, length)[::hop]
+    segments = (segments - segments.mean(axis=1, keepdims=True)) * window
+    spacing = bin_ms / 1000.0
+    power = (np.abs(np.fft.rfft(segments, axis=1)) ** 2).mean(axis=0)
+    power *= spacing / (window**2).sum()
+    # Every frequency but zero and (for even lengths) Nyquist stands for its negative twin too.
+    power[1 : (length + 1) // 2] *= 2
+    return np.fft.rfftfreq(length, spacing), power
+
+
+def fano_factor(times: ArrayLike, bin_ms: float, start: float, stop: float) -> float:
+    """Fano factor of the population's spike count: var(c) / <c> over the bins of (start, stop].
+
+    c_k is the number of spikes of all cells together in bin k. 1 for independent Poisson cells,
+    less for regular ones, more under synchrony or a drifting rate. NaN where there is no spike.
+    Times in ms.
+    """
+    _, counts = population_histogram(times, bin_ms, start, stop)
+    mean = counts.mean()
+    return float(counts.var() / mean) if mean > 0 else math.nan
+
+
+def _bins(
+    times: ArrayLike, stamps: Floats, bin_ms: float, start: float, stop: float
+) -> tuple[Ints, int]:
+    """The bin of every spike (-1 outside the window), and the number of bins."""
+    _window(start, stop)
+    bin_ms = _positive("bin_ms", bin_ms)
+    n_bins = _whole_bins("stop", stop - start, bin_ms, start)
+    # Beyond half a bin the stamps no longer tell the bins apart: then the nearest edge is taken.
+    tolerance = min(max(1e-6, _rounding(times, start, stop) / bin_ms), 0.5)
+    position = np.ceil((stamps - start) / bin_ms - tolerance) - 1
+    inside = (position >= 0) & (position < n_bins)
+    return np.where(inside, position, -1).astype(np.int64), n_bins
+
+
+def _window(start: float, stop: float) -> None:
+    if not (math.isfinite(start) and math.isfinite(stop) and stop > start):
+        raise ValueError(
+            f"start and stop are {start} and {stop}; they must be finite times in ms, start first."
+        )
+
+
+def _rounding(times: ArrayLike, start: float, stop: float) -> float:
+    """How far (ms) rounding in the type of `times` may move a stamp of the window."""
+    dtype = np.asarray(times).dtype
+    epsilon = np.finfo(dtype if dtype.kind == "f" else np.float64).eps
+    return 2 * float(epsilon) * max(abs(start), abs(stop))
+
+
+def _whole_bins(name: str, span: float, bin_ms: float, origin: float) -> int:
+    """How many bins of `bin_ms` make `span`; `name` is the argument that is `origin + span`."""
+    ratio = span / bin_ms
+    count = round(ratio)
+    if count < 1 or abs(ratio - count) > 1e-6:
+        below = max(math.floor(ratio), 1)
+        raise ValueError(
+            f"{name} is {origin + span:g}, {ratio:g} bins of {bin_ms:g} ms; it must be a whole "
+            f"number of bins: the nearest are {origin + below * bin_ms:g} and "
+            f"{origin + (below + 1) * bin_ms:g}."
+        )
+    return count
+
+
+def _stamps(times: ArrayLike) -> Floats:
+    stamps = np.asarray(times, dtype=np.float64)
+    if stamps.ndim != 1:
+        raise ValueError(f"times has shape {stamps.shape}; it must be one-dimensional, [n_spikes].")
+    wrong = np.flatnonzero(~np.isfinite(stamps))
+    if wrong.size:
+        raise ValueError(
+            f"times[{wrong[0]}] is {stamps[wrong[0]]}; time stamps must be finite, in ms."
+        )
+    return stamps
+
+
+def _cells(index: ArrayLike, n: int) -> Ints:
+    cells = np.asarray(index)
+    if cells.ndim != 1:
+        raise ValueError(f"index has shape {cells.shape}; it must be one-dimensional, [n_spikes].")
+    if cells.size and cells.dtype.kind not in "iu":
+        raise ValueError(f"index has dtype {cells.dtype}; cell numbers must be integers.")
+    wrong = np.flatnonzero((cells < 0) | (cells >= n))
+    if wrong.size:
+        raise ValueError(
+            f"index[{wrong[0]}] is {cells[wrong[0]]}; cell numbers must lie in 0 to {n - 1} for "
+            f"n = {n} cells (NEST counts its senders from the first identifier: subtract it)."
+        )
+    return cells.astype(np.int64)
+
+
+def _spikes(times: ArrayLike, index: ArrayLike, n: int) -> tuple[Floats, Ints]:
+    stamps, cells = _stamps(times), _cells(index, n)
+    if stamps.size != cells.size:
+        raise ValueError(
+            f"times has {stamps.size} entries and index {cells.size}; they must have one for every "
+            "spike."
+        )
+    return stamps, cells
+
+
+def _positive(name: str, value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} is {value}; it must be a positive number of ms.")
+    return float(value)
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = least - 1
+    if count < least:
+        raise ValueError(f"{name} is {value}; it must be a whole number, at least {least}.")
+    return count

@@ -1,0 +1,240 @@
+"""NEST's names, parameter names and defaults, as populations.
+
+    neurons = jsnn.nest.iaf_psc_alpha(1000, tau_m=20.0, V_th=-50.0)
+
+is `nest.Create("iaf_psc_alpha", 1000, {"tau_m": 20.0, "V_th": -50.0})`: a `Population` of `LIF`
+neurons with the receptors and the solver of the table. Nothing else is special about it.
+
+| name | receptors | their weights | solver |
+|---|---|---|---|
+| `iaf_psc_delta` | `delta`: `Delta` | mV | `Exact()` |
+| `iaf_psc_exp` | `ex`, `in`: `Exponential` current | pA | `Exact()` |
+| `iaf_psc_alpha` | `ex`, `in`: `Alpha` current | pA | `Exact()` |
+| `iaf_cond_exp` | `ex`, `in`: `Exponential` conductance | nS | `RK4(2)` |
+| `iaf_cond_alpha` | `ex`, `in`: `Alpha` conductance | nS | `RK4(2)` |
+
+The receptor is chosen by name, where NEST chooses it by the sign of the weight: a negative weight
+in NEST is here a negative weight onto `in` for a current, and its absolute value onto `in` for a
+conductance, whose reversal potential makes it inhibitory. An `iaf_psc_delta` has one receptor, for
+weights of either sign.
+
+| parameter | meaning | unit | psc | cond |
+|---|---|---|---|---|
+| `C_m` | membrane capacitance | pF | 250 | 250 |
+| `tau_m` | membrane time constant | ms | 10 | |
+| `g_L` | leak conductance | nS | | 16.6667 |
+| `E_L` | resting potential | mV | -70 | -70 |
+| `V_th` | threshold | mV | -55 | -55 |
+| `V_reset` | reset potential | mV | -70 | -60 |
+| `V_m` | membrane potential at the start | mV | -70 | -70 |
+| `t_ref` | refractory time, whole steps | ms | 2 | 2 |
+| `I_e` | constant current | pA | 0 | 0 |
+| `tau_syn_ex` | time constant of `ex` (not of `iaf_psc_delta`) | ms | 2 | 0.2 |
+| `tau_syn_in` | time constant of `in` (not of `iaf_psc_delta`) | ms | 2 | 2 |
+| `E_ex`, `E_in` | reversal potentials | mV | | 0, -85 |
+| `g_ex`, `g_in` | conductances at the start | nS | | 0, 0 |
+| `dg_ex`, `dg_in` | their slopes at the start (`iaf_cond_alpha`) | nS/ms | | 0, 0 |
+
+Each is a scalar or `[n]`; what holds at the start may also be a distribution to draw from. As in
+NEST, `V_m` stays at -70 where only `E_L` is given. The names of the recorded states differ: `V_m`
+is `"v"`, `I_syn_ex` is `"ex.i"`, `g_ex` is `"ex.g"`.
+
+The spikes of the psc models are NEST's, and so are the membrane potentials but for rounding. NEST
+integrates the cond models with steps of adaptive size; two substeps of RK4 are for a `dt` of 0.1 ms
+and the default time constants.
+"""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jax import Array
+
+from jsnn._math import as_real, check_cells, check_number, concrete, unknown
+from jsnn.distributions import Distribution
+from jsnn.neurons.lif import LIF
+from jsnn.population import Population
+from jsnn.receptors import Alpha, Delta, Exponential, Receptor
+from jsnn.solvers import RK4, Solver
+
+_CELL = {"C_m": 250.0, "E_L": -70.0, "V_m": -70.0, "V_th": -55.0, "t_ref": 2.0, "I_e": 0.0}
+_PSC = {**_CELL, "tau_m": 10.0, "V_reset": -70.0}
+_CURRENTS = {**_PSC, "tau_syn_ex": 2.0, "tau_syn_in": 2.0}
+_COND = {
+    **_CELL,
+    "g_L": 16.6667,
+    "V_reset": -60.0,
+    "tau_syn_ex": 0.2,
+    "tau_syn_in": 2.0,
+    "E_ex": 0.0,
+    "E_in": -85.0,
+    "g_ex": 0.0,
+    "g_in": 0.0,
+}
+
+DEFAULTS: dict[str, dict[str, float]] = {
+    "iaf_psc_delta": _PSC,
+    "iaf_psc_exp": _CURRENTS,
+    "iaf_psc_alpha": _CURRENTS,
+    "iaf_cond_exp": _COND,
+    "iaf_cond_alpha": {**_COND, "dg_ex": 0.0, "dg_in": 0.0},
+}
+"""By model, the parameters that its constructor takes, with NEST's defaults."""
+
+# What NEST's models take besides: the only value that means the same here.
+_EVERY_NODE = {
+    "Ca": 0.0,
+    "beta_Ca": 0.001,
+    "frozen": False,
+    "ignore_and_spike": False,
+    "ignore_and_spike_interval": 100.0,
+    "ignore_and_spike_offset": 1.0,
+    "synaptic_elements": {},
+    "tau_Ca": 10000.0,
+    "tau_minus": 20.0,
+    "tau_minus_triplet": 110.0,
+}
+UNSUPPORTED: dict[str, dict[str, Any]] = {
+    "iaf_psc_delta": {**_EVERY_NODE, "V_min": -sys.float_info.max, "refractory_input": False},
+    "iaf_psc_exp": {**_EVERY_NODE, "delta": 0.0, "rho": 0.01},
+    "iaf_psc_alpha": {**_EVERY_NODE, "V_min": -np.inf},
+    "iaf_cond_exp": _EVERY_NODE,
+    "iaf_cond_alpha": _EVERY_NODE,
+}
+"""By model, the parameters of NEST that are accepted at their default only."""
+
+_POSITIVE = ("C_m", "tau_m", "g_L", "tau_syn_ex", "tau_syn_in")
+_NOT_NEGATIVE = ("t_ref", "g_ex", "g_in")
+_STATES = {"V_m": "v", "g_ex": "ex.g", "g_in": "in.g", "dg_ex": "ex.dg", "dg_in": "in.dg"}
+
+Slices = Mapping[str, slice]
+
+
+def iaf_psc_delta(
+    n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
+) -> Population:
+    """Leaky integrate-and-fire; a spike moves the membrane by its weight (mV), at receptor `delta`.
+
+    Spikes that reach a refractory cell are lost. Parameters and defaults: the module's table.
+    """
+    values = _parameters("iaf_psc_delta", n, params)
+    return _population(n, values, {"delta": Delta()}, slices, solver)
+
+
+def iaf_psc_exp(
+    n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
+) -> Population:
+    """Leaky integrate-and-fire with exponential currents at receptors `ex` and `in` (pA).
+
+    Inhibitory weights are negative. Parameters and defaults: the module's table.
+    """
+    values = _parameters("iaf_psc_exp", n, params)
+    receptors = {"ex": Exponential(values["tau_syn_ex"]), "in": Exponential(values["tau_syn_in"])}
+    return _population(n, values, receptors, slices, solver)
+
+
+def iaf_psc_alpha(
+    n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
+) -> Population:
+    """Leaky integrate-and-fire with alpha-shaped currents at receptors `ex` and `in` (pA at peak).
+
+    Inhibitory weights are negative. Parameters and defaults: the module's table.
+    """
+    values = _parameters("iaf_psc_alpha", n, params)
+    receptors = {"ex": Alpha(values["tau_syn_ex"]), "in": Alpha(values["tau_syn_in"])}
+    return _population(n, values, receptors, slices, solver)
+
+
+def iaf_cond_exp(
+    n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
+) -> Population:
+    """Leaky integrate-and-fire with exponential conductances at receptors `ex` and `in` (nS).
+
+    All weights are positive. Parameters and defaults: the module's table.
+    """
+    values = _parameters("iaf_cond_exp", n, params)
+    receptors = {
+        "ex": Exponential(values["tau_syn_ex"], values["E_ex"]),
+        "in": Exponential(values["tau_syn_in"], values["E_in"]),
+    }
+    return _population(n, values, receptors, slices, solver or RK4(_SUBSTEPS))
+
+
+def iaf_cond_alpha(
+    n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
+) -> Population:
+    """Leaky integrate-and-fire with alpha-shaped conductances at `ex` and `in` (nS at peak).
+
+    All weights are positive. Parameters and defaults: the module's table.
+    """
+    values = _parameters("iaf_cond_alpha", n, params)
+    receptors = {
+        "ex": Alpha(values["tau_syn_ex"], values["E_ex"]),
+        "in": Alpha(values["tau_syn_in"], values["E_in"]),
+    }
+    return _population(n, values, receptors, slices, solver or RK4(_SUBSTEPS))
+
+
+_SUBSTEPS = 2
+
+
+def _parameters(model: str, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    """NEST's defaults with what is given in their place; raises for what is wrong with it."""
+    defaults, unsupported = DEFAULTS[model], UNSUPPORTED[model]
+    for name, value in given.items():
+        if name in unsupported:
+            _check_default(model, name, value, unsupported[name])
+        elif name not in defaults:
+            raise unknown(f"parameter of {model}", name, defaults)
+    values: dict[str, Any] = {}
+    for name, default in defaults.items():
+        value = given.get(name, default)
+        if isinstance(value, Distribution):
+            if name not in _STATES:
+                raise TypeError(
+                    f"{name}={value!r}: only the values at the start "
+                    f"({', '.join(s for s in _STATES if s in defaults)}) may be distributions; "
+                    "give a scalar or an array with one number a cell"
+                )
+        else:
+            # Here and not further down, so that messages have NEST's names
+            low = 0.0 if name in _POSITIVE or name in _NOT_NEGATIVE else None
+            check_number(name, value, low=low, strict=name in _POSITIVE)
+            check_cells(name, value, n)
+            value = as_real(value)
+        values[name] = value
+    reset, threshold = concrete(values["V_reset"]), concrete(values["V_th"])
+    if reset is not None and threshold is not None and not np.all(reset < threshold):
+        raise ValueError(f"V_reset={reset} must be below V_th={threshold}")
+    return values
+
+
+def _check_default(model: str, name: str, value: Any, default: Any) -> None:
+    known = value if isinstance(value, dict) else concrete(value)
+    if known is None or not np.all(known == default):
+        raise ValueError(
+            f"{name}={value!r}: {model} has this parameter in NEST, but it is not supported here; "
+            f"only its default {default!r} is"
+        )
+
+
+def _population(
+    n: int,
+    values: Mapping[str, Any],
+    receptors: Mapping[str, Receptor],
+    slices: Slices | None,
+    solver: Solver | None,
+) -> Population:
+    tau_m: Array = values["tau_m"] if "tau_m" in values else values["C_m"] / values["g_L"]
+    neuron = LIF(
+        tau_m=tau_m,
+        c_m=values["C_m"],
+        e_l=values["E_L"],
+        v_th=values["V_th"],
+        v_reset=values["V_reset"],
+        t_ref=values["t_ref"],
+        i_e=values["I_e"],
+    )
+    initial = {state: values[name] for name, state in _STATES.items() if name in values}
+    return Population(neuron, n, receptors, solver=solver, slices=slices, initial=initial)

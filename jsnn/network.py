@@ -1,0 +1,415 @@
+"""Populations, projections and inputs together: `init` and `step`.
+
+`Network.step` is the definition of what a step does, one step at a time, with `segment_sum`.
+`jsnn.simulate` runs blocks of steps that give the same numbers.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jsnn._math import check_memory, check_number
+from jsnn._random import TILE, key_words
+from jsnn.delivery import Delivery, EventDriven, segment_sum_step
+from jsnn.inputs import Cells, Input, Prepared, Target
+from jsnn.population import Coefficients, Population, PopulationState
+from jsnn.projection import Projection, Synapses, build, check_sign, locate, receptor_of, split
+
+NEVER = 2**31 - 1  # the step at which nothing went wrong
+_LONGEST_BLOCK = 64  # steps; longer delays do not make longer blocks, which only cost memory
+AXIS = "cells"  # of the mesh of devices that cells are divided over
+
+
+class State(eqx.Module):
+    """Everything that evolves.
+
+    `step` counts the steps done; `key` are the two words that inputs draw with; `buffers` hold
+    arrivals under way, `[slots, n]` for each projection; `status` tells for each population and
+    input the first step at which it failed, or `NEVER`.
+    """
+
+    step: Array
+    key: Array
+    populations: dict[str, PopulationState]
+    buffers: dict[str, Array]
+    status: dict[str, Array]
+
+
+class NetworkCoefficients(NamedTuple):
+    """Parameters turned into what a step needs, and a key for each input."""
+
+    populations: dict[str, Coefficients]
+    inputs: dict[str, Prepared]
+    weights: dict[str, Array | None]  # scalar weights, applied where arrivals are read
+
+
+class Connections(NamedTuple):
+    """The edges of a projection: cells within their populations, weights, and delays in ms."""
+
+    pre: np.ndarray
+    post: np.ndarray
+    weight: np.ndarray
+    delay: np.ndarray
+
+
+class Network(eqx.Module):
+    """Named populations, projections between them and inputs to them, in steps of `dt` ms.
+
+    **Arguments:**
+
+    - `populations`, `projections`, `inputs`: by name.
+    - `dt`: ms.
+    - `key`: a PRNG key that edges and drawn weights and delays are made from; needed with
+      projections.
+    - `delivery`: `EventDriven()` or `SegmentSum()`, which give the same spikes. Only the latter can
+      be differentiated.
+
+    A projection between lists is split into one for each pair, named `"name/pre->post"`. Raises
+    `ValueError` or `TypeError`, before anything compiles, for unknown names, times off the grid,
+    arrays of the wrong shape, and weights of the wrong sign.
+    """
+
+    populations: dict[str, Population]
+    synapses: dict[str, Synapses]
+    inputs: dict[str, Input]
+    delivery: Delivery
+    dt: float = eqx.field(static=True)
+    mesh: Mesh | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        populations: Mapping[str, Population],
+        projections: Mapping[str, Projection] | None = None,
+        inputs: Mapping[str, Input] | None = None,
+        *,
+        dt: float,
+        key: Array | None = None,
+        delivery: Delivery | None = None,
+    ):
+        check_number("dt", dt, low=0.0, strict=True)
+        self.dt, self.mesh = float(dt), None
+        self.delivery = EventDriven() if delivery is None else delivery
+        if not populations:
+            raise ValueError("populations is empty; give at least one")
+        for kind, parts, wanted in (
+            ("population", populations, Population),
+            ("projection", projections or {}, Projection),
+            ("input", inputs or {}, Input),
+        ):
+            for name, part in parts.items():
+                if not isinstance(name, str) or not name or "." in name:
+                    raise ValueError(f"{kind} name {name!r}: give a word without dots")
+                if not isinstance(part, wanted):
+                    raise TypeError(f"{kind} {name!r} is a {type(part).__name__}, not a {kind}")
+        self.populations = dict(populations)
+        for population in self.populations.values():
+            population.check_step(self.dt)
+        self.inputs = dict(inputs or {})
+        for name, source in self.inputs.items():
+            self._check_input(f"input {name!r}", source)
+        if projections and key is None:
+            raise ValueError("key is missing; give one, as jax.random.key(1), to draw edges from")
+        self.synapses = {}
+        for name, projection in (projections or {}).items():
+            own = jax.random.fold_in(key, zlib.crc32(name.encode()))
+            self.synapses.update(build(name, projection, self.populations, own, self.dt))
+        for name, synapses in self.synapses.items():
+            size = synapses.slots * (self.populations[synapses.post[0]].n + TILE)
+            check_memory(f"projection {name!r}: the buffer of arrivals", 4.0 * size)
+            if size >= 2**31:
+                raise ValueError(
+                    f"projection {name!r}: delays of {synapses.max_delay} steps onto "
+                    f"{self.populations[synapses.post[0]].n} cells make a buffer of {size} numbers; "
+                    "give shorter delays or split the population"
+                )
+
+    def _check_input(self, where: str, source: Input) -> None:
+        name, low, high = locate(self.populations, source.target)
+        try:
+            source.check(self.dt, high - low)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        if not source.is_current:
+            receptor = receptor_of(where, self.populations[name], source.receptor)
+            check_sign(where, self.populations[name], receptor, source.weight)
+
+    @property
+    def block(self) -> int:
+        """The number of steps that pass without communication: the least delay."""
+        delays = [s.min_delay for s in self.synapses.values()]
+        return max(min([*delays, _LONGEST_BLOCK]), 1)
+
+    @property
+    def n_synapses(self) -> int:
+        return sum(s.edges.n_edges for s in self.synapses.values())
+
+    def target(self, source: Input) -> tuple[str, Target]:
+        """The population that an input is aimed at, and which of its cells."""
+        name, low, high = locate(self.populations, source.target)
+        return name, Target(self.populations[name].n, low, high)
+
+    def connections(self) -> dict[str, Connections]:
+        """Edges, weights and delays by projection, in storage order (by source, then target)."""
+        made = {}
+        for name, synapses in self.synapses.items():
+            shape = (synapses.edges.n_edges,)
+            steps = synapses.min_delay if synapses.delay is None else np.asarray(synapses.delay)
+            made[name] = Connections(
+                synapses.edges.pre + synapses.pre[1],
+                np.asarray(synapses.edges.post).astype(np.int32) + synapses.post[1],
+                np.broadcast_to(np.asarray(synapses.weight), shape),
+                np.broadcast_to(np.round(steps * self.dt, 9), shape),
+            )
+        return made
+
+    def on(self, devices: int | Sequence[jax.Device] | None) -> "Network":
+        """The same network with its cells divided over several devices; None or 1 takes that back.
+
+        Neurons, and the edges onto them, are divided into contiguous parts. The spikes are the
+        same on any number of devices. Several devices of a CPU exist if JAX was told so before
+        anything else: `jax.config.update("jax_num_cpu_devices", 2)`.
+        """
+        if devices is None or isinstance(devices, int) and not isinstance(devices, bool):
+            count = 1 if devices is None else devices
+            there = jax.devices()
+            if not 1 <= count <= len(there):
+                raise ValueError(
+                    f"devices={devices}, but JAX has {len(there)}; on a CPU, set "
+                    f'jax.config.update("jax_num_cpu_devices", {devices}) before anything else'
+                )
+            devices = there[:count]
+        mesh = None if len(devices) == 1 else Mesh(np.asarray(devices), (AXIS,))
+        if mesh == self.mesh:
+            return self
+        synapses = self.synapses
+        if mesh is None:
+            synapses = {
+                name: eqx.tree_at(lambda s: s.split, s, None, is_leaf=lambda x: x is None)
+                for name, s in synapses.items()
+            }
+        else:
+            local = {name: padded(p.n, len(devices)) for name, p in self.populations.items()}
+            synapses = {
+                name: split(
+                    s, mesh.size, local[s.post[0]], NamedSharding(mesh, PartitionSpec(AXIS))
+                )
+                for name, s in synapses.items()
+            }
+        placed = eqx.tree_at(lambda n: n.synapses, self, synapses)
+        object.__setattr__(placed, "mesh", mesh)
+        return placed
+
+    def init(self, key: Array) -> State:
+        """The state before the first step. The key serves initial values and inputs."""
+        draw_key, run_key = jax.random.split(key)
+        populations = {
+            name: population.init(jax.random.fold_in(draw_key, zlib.crc32(name.encode())))
+            for name, population in self.populations.items()
+        }
+        dtype = jnp.zeros(()).dtype
+        buffers = {
+            name: jnp.zeros((s.slots, self.populations[s.post[0]].n), dtype)
+            for name, s in self.synapses.items()
+        }
+        never = jnp.asarray(NEVER, jnp.int32)
+        status = {name: never for name in [*self.populations, *map("input {}".format, self.inputs)]}
+        return State(jnp.zeros((), jnp.int32), key_words(run_key), populations, buffers, status)
+
+    def prepare(self) -> NetworkCoefficients:
+        """Turn all parameters into coefficients, once, outside the loop over steps."""
+        return NetworkCoefficients(
+            {name: population.prepare(self.dt) for name, population in self.populations.items()},
+            {name: i.prepare(self.dt, self.target(i)[1]) for name, i in self.inputs.items()},
+            {name: s.weight if s.weight.ndim == 0 else None for name, s in self.synapses.items()},
+        )
+
+    def external(
+        self,
+        coefficients: NetworkCoefficients,
+        key: Array,
+        steps: Array,
+        cells: Mapping[str, Cells],
+    ) -> tuple[dict[str, dict[str, Array]], dict[str, Array]]:
+        """What inputs send in the given steps: arrivals by population and receptor, and currents
+        by population, each `[len(steps), n]` (currents also `[len(steps), 1]`)."""
+        arrivals = {name: {} for name in self.populations}
+        currents = {name: jnp.zeros((steps.shape[0], 1)) for name in self.populations}
+        for name, source in self.inputs.items():
+            population, target = self.target(source)
+            own = jax.random.key_data(
+                jax.random.fold_in(jax.random.wrap_key_data(key), zlib.crc32(name.encode()))
+            )
+            sent = source.block(
+                coefficients.inputs[name], own, steps, cells[population], target, self.dt
+            )
+            if source.is_current:
+                currents[population] = currents[population] + sent
+            else:
+                receptor = receptor_of(name, self.populations[population], source.receptor)
+                before = arrivals[population].get(receptor)
+                arrivals[population][receptor] = sent if before is None else before + sent
+        return arrivals, currents
+
+    def advance(
+        self,
+        coefficients: NetworkCoefficients,
+        populations: Mapping[str, PopulationState],
+        buffers: Mapping[str, Array],
+        arrivals: Mapping[str, Mapping[str, Array]],
+        currents: Mapping[str, Array],
+        step: Array,
+    ) -> tuple[dict[str, PopulationState], dict[str, Array], dict[str, Array]]:
+        """All populations over one step, with what reaches them in it: states, fired, active."""
+        states, fired, active = {}, {}, {}
+        for name, population in self.populations.items():
+            mine = dict(arrivals[name])
+            for projection, synapses in self.synapses.items():
+                if synapses.post[0] == name and synapses.max_delay > 0:
+                    mine = self._read(coefficients, projection, buffers, step, mine)
+            states[name], fired[name], active[name] = population.step(
+                coefficients.populations[name], populations[name], mine, currents[name], self.dt
+            )
+        return states, fired, active
+
+    def receive_at_once(
+        self,
+        coefficients: NetworkCoefficients,
+        populations: Mapping[str, PopulationState],
+        buffers: Mapping[str, Array],
+        step: Array,
+    ) -> dict[str, PopulationState]:
+        """Hand spikes with a delay of 0 to the receptors, after the reset of the same step."""
+        states = dict(populations)
+        for projection, synapses in self.synapses.items():
+            if synapses.min_delay == 0:
+                name = synapses.post[0]
+                mine = self._read(coefficients, projection, buffers, step, {})
+                states[name] = self.populations[name].receive(
+                    coefficients.populations[name], states[name], mine
+                )
+        return states
+
+    def _read(self, coefficients, projection, buffers, step, arrivals) -> dict[str, Array]:
+        """Add what a projection delivers in the slot of a step to arrivals by receptor."""
+        synapses, buffer = self.synapses[projection], buffers[projection]
+        amount = jax.lax.dynamic_index_in_dim(buffer, step % synapses.slots, 0, keepdims=False)
+        weight = coefficients.weights[projection]
+        amount = amount if weight is None else weight * amount
+        before = arrivals.get(synapses.receptor)
+        return {**arrivals, synapses.receptor: amount if before is None else before + amount}
+
+    def step(
+        self, state: State, coefficients: NetworkCoefficients | None = None
+    ) -> tuple[State, dict[str, Array]]:
+        """One step of dt, (step * dt, (step + 1) * dt]: the reference for everything faster.
+
+        Returns the state and `fired` by population, `[n]`, 1 or 0. Coefficients may be given
+        where several steps share them.
+        """
+        if coefficients is None:
+            coefficients = self.prepare()
+        n, step = state.step, state.step
+
+        # What inputs send in this step
+        cells = {name: Cells(0, padded(p.n)) for name, p in self.populations.items()}
+        arrivals, currents = self.external(coefficients, state.key, n[None], cells)
+        own = {name: p.n for name, p in self.populations.items()}
+        arrivals = {
+            name: {r: sent[0, : own[name]] for r, sent in by_receptor.items()}
+            for name, by_receptor in arrivals.items()
+        }
+        currents = {name: sent[0, : own[name]] for name, sent in currents.items()}
+
+        # (1) neurons and receptors advance, (2) arrivals of slot n, (3) threshold and reset
+        populations, fired, _ = self.advance(
+            coefficients, state.populations, state.buffers, arrivals, currents, step
+        )
+
+        # The slot has been read; spikes of step n with a delay d go to slot n + d
+        buffers = {}
+        for name, synapses in self.synapses.items():
+            buffer = state.buffers[name]
+            if synapses.max_delay > 0:
+                buffer = buffer.at[step % synapses.slots].set(0)
+            population, first, _ = synapses.pre
+            buffers[name] = segment_sum_step(
+                buffer, fired[population], synapses.rows(), first, step
+            )
+
+        # A delay of 0 acts at once
+        populations = self.receive_at_once(coefficients, populations, buffers, step)
+        for name, synapses in self.synapses.items():
+            if synapses.min_delay == 0:
+                buffers[name] = buffers[name].at[step % synapses.slots].set(0)
+
+        status = self.check(state.status, coefficients, populations, n[None], 1)
+        return State(n + 1, state.key, populations, buffers, status), fired
+
+    def check(
+        self,
+        status: Mapping[str, Array],
+        coefficients: NetworkCoefficients,
+        populations: Mapping[str, PopulationState],
+        steps: Array,
+        length: int | Array,
+    ) -> dict[str, Array]:
+        """The status after the first `length` steps: the first step of all that went wrong."""
+        new = dict(status)
+        last = steps[0] + length - 1
+        for name, state in populations.items():
+            # 0 times a number that is not finite is NaN, and so is the sum
+            total = sum(jnp.sum(0 * value) for value in state.cell.values())
+            new[name] = jnp.where(jnp.isnan(total), jnp.minimum(new[name], last), new[name])
+        for name, source in self.inputs.items():
+            label = f"input {name}"
+            wrong = source.overflow(coefficients.inputs[name], steps, self.dt)
+            wrong &= steps <= last
+            new[label] = jnp.minimum(new[label], jnp.min(jnp.where(wrong, steps, NEVER)))
+        return new
+
+    def raise_if_failed(self, state: State) -> None:
+        """Raise `FloatingPointError` or `ValueError` for what the status tells, on the host."""
+        for name in self.populations:
+            step = int(state.status[name])
+            if step == NEVER:
+                continue
+            for what, values in state.populations[name].cell.items():
+                bad = np.flatnonzero(~np.isfinite(np.asarray(values)))
+                if bad.size:
+                    raise FloatingPointError(
+                        f"population {name!r}: {what} of cell {bad[0]} is {values[bad[0]]} (of "
+                        f"{bad.size} such cells) by t={(step + 1) * self.dt:g} ms; a smaller dt, "
+                        "another solver, or smaller weights may help"
+                    )
+            raise FloatingPointError(
+                f"population {name!r}: a state was not finite at t={(step + 1) * self.dt:g} ms"
+            )
+        for name in self.inputs:
+            step = int(state.status[f"input {name}"])
+            if step != NEVER:
+                raise ValueError(
+                    f"input {name!r}: at t={step * self.dt:g} ms its rate was above "
+                    f"max_rate={self.inputs[name].max_rate:g} Hz; give a higher max_rate"
+                )
+
+    def part(self, address: str) -> tuple[str, int, int]:
+        """`"cells.exc"` as (population, first cell, last cell exclusive)."""
+        return locate(self.populations, address)
+
+    def summary(self) -> str:
+        """A line for each population and projection."""
+        lines = [f"{name}: {p.n} cells" for name, p in self.populations.items()]
+        lines += [f"{name}: {s.edges.n_edges} synapses" for name, s in self.synapses.items()]
+        return "\n".join(lines)
+
+
+def padded(n: int, devices: int = 1) -> int:
+    """The number of cells on each device: a whole number of tiles that holds n in all."""
+    return TILE * -(-n // (TILE * devices))

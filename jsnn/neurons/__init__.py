@@ -1,0 +1,1 @@
+from jsnn.neurons.lif import LIF as LIF

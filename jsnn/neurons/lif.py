@@ -1,0 +1,89 @@
+"""The leaky integrate-and-fire neuron."""
+
+import equinox as eqx
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jsnn._math import as_real, check_number, concrete
+
+Values = dict[str, Array]
+
+
+class LIF(eqx.Module):
+    """Leaky integrate-and-fire (Lapicque 1907; Tuckwell 1988):
+
+        dv/dt = -(v - e_l) / tau_m + (i + i_e) / c_m
+
+    with the spike at v >= v_th, after which v is v_reset for t_ref.
+
+    | parameter | meaning | unit | default |
+    |---|---|---|---|
+    | `tau_m` | membrane time constant | ms | 10 |
+    | `c_m` | membrane capacitance | pF | 250 |
+    | `e_l` | resting potential | mV | -70 |
+    | `v_th` | threshold | mV | -55 |
+    | `v_reset` | reset potential | mV | -70 |
+    | `t_ref` | refractory time, whole steps | ms | 2 |
+    | `i_e` | constant current | pA | 0 |
+
+    Defaults are those of NEST's iaf_psc_alpha. A parameter is a scalar or an array `[n]`. The state
+    is `v` (mV); it starts at e_l unless the population says otherwise.
+    """
+
+    tau_m: Array
+    c_m: Array
+    e_l: Array
+    v_th: Array
+    v_reset: Array
+    t_ref: Array
+    i_e: Array
+
+    def __init__(
+        self,
+        *,
+        tau_m: ArrayLike = 10.0,
+        c_m: ArrayLike = 250.0,
+        e_l: ArrayLike = -70.0,
+        v_th: ArrayLike = -55.0,
+        v_reset: ArrayLike = -70.0,
+        t_ref: ArrayLike = 2.0,
+        i_e: ArrayLike = 0.0,
+    ):
+        check_number("tau_m", tau_m, low=0.0, strict=True)
+        check_number("c_m", c_m, low=0.0, strict=True)
+        check_number("t_ref", t_ref, low=0.0)
+        for name, value in (("e_l", e_l), ("v_th", v_th), ("v_reset", v_reset), ("i_e", i_e)):
+            check_number(name, value)
+        reset, threshold = concrete(v_reset), concrete(v_th)
+        if reset is not None and threshold is not None and not np.all(reset < threshold):
+            raise ValueError(
+                f"v_reset={v_reset} must be below v_th={v_th}, or the cell fires at every step"
+            )
+        self.tau_m, self.c_m, self.e_l = as_real(tau_m), as_real(c_m), as_real(e_l)
+        self.v_th, self.v_reset = as_real(v_th), as_real(v_reset)
+        self.t_ref, self.i_e = as_real(t_ref), as_real(i_e)
+
+    @property
+    def is_linear(self) -> bool:
+        return True
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The states that stand still while the cell is refractory."""
+        return ("v",)
+
+    def initial(self) -> Values:
+        return {"v": self.e_l}
+
+    def vector_field(self, values: Values, current: Array) -> Values:
+        return {"v": -(values["v"] - self.e_l) / self.tau_m + (current + self.i_e) / self.c_m}
+
+    def margin(self, before: Values, values: Values) -> Array:
+        """What the cell fires at once it is not negative (mV)."""
+        return values["v"] - self.v_th
+
+    def reset(self, values: Values, fired: Array) -> Values:
+        """The state after the spikes `fired` (1 or 0)."""
+        # Exact for 0 and 1, and differentiable in `fired`, which a `where` is not.
+        return {**values, "v": (1 - fired) * values["v"] + fired * self.v_reset}

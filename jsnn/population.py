@@ -1,0 +1,250 @@
+"""n copies of a neuron with its receptors, solver and initial state."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jsnn._math import as_real, check_cells, check_number, concrete, unknown, whole_steps_array
+from jsnn.distributions import Distribution
+from jsnn.neurons import LIF
+from jsnn.receptors import Delta, Receptor
+from jsnn.solvers import RK4, Exact, Solver
+from jsnn.surrogate import Triangular
+
+Values = dict[str, Array]
+
+
+class System(NamedTuple):
+    """What a solver solves: its leaves are the parameters of the vector field."""
+
+    neuron: Any
+    receptors: dict[str, Receptor]
+
+
+class PopulationState(eqx.Module):
+    """`cell` and `receptors` by name, each `[n]`; `refractory` counts the frozen steps left."""
+
+    cell: Values
+    receptors: dict[str, Values]
+    refractory: Array
+
+
+class Coefficients(NamedTuple):
+    """Parameters turned into what a step needs. The last axis of each is the cells' (or 1)."""
+
+    system: System
+    solver: Any
+    refractory_steps: Array
+
+
+class Population(eqx.Module):
+    """n cells of one law.
+
+    **Arguments:**
+
+    - `neuron`: the law and its parameters, each a scalar or `[n]`.
+    - `n`: the number of cells.
+    - `receptors`: named filters of the arriving spikes.
+    - `solver`: `Exact()` where the system is linear (default there), else `RK4()` (default),
+      `ExponentialEuler()` or `Euler()`.
+    - `slices`: names of parts of the population, `{"exc": slice(0, 80), "inh": slice(80, 100)}`.
+      Part `exc` of population `cells` is addressed as `"cells.exc"`.
+    - `initial`: values of the cell's states at the start by name: a scalar, `[n]`, or a
+      distribution to draw from. A state of a receptor is called `"receptor.state"`.
+    - `surrogate`: the pseudo-derivative of the threshold.
+
+    Raises `ValueError` or `TypeError` for empty populations, arrays that are not `[n]`, unknown
+    names, and `Exact` for a system that is not linear.
+    """
+
+    neuron: LIF
+    receptors: dict[str, Receptor]
+    solver: Solver
+    surrogate: Triangular
+    initial: dict[str, Any]
+    n: int = eqx.field(static=True)
+    slices: tuple[tuple[str, int, int], ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        neuron: LIF,
+        n: int,
+        receptors: Mapping[str, Receptor] | None = None,
+        *,
+        solver: Solver | None = None,
+        slices: Mapping[str, slice] | None = None,
+        initial: Mapping[str, ArrayLike | Distribution] | None = None,
+        surrogate: Triangular | None = None,
+    ):
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+            raise TypeError(f"n={n!r} is not an integer; give the number of cells")
+        if n < 1:
+            raise ValueError(f"n={n}: a population has at least one cell")
+        self.n = int(n)
+        self.neuron = neuron
+        self.receptors = dict(receptors or {})
+        for name, receptor in self.receptors.items():
+            _check_name("receptor", name)
+            if not isinstance(receptor, Receptor):
+                raise TypeError(
+                    f"receptor {name!r} is {receptor!r}; give Delta, Exponential, Alpha"
+                )
+            for field, value in vars(receptor).items():
+                check_cells(f"{name}.{field}", 0.0 if value is None else value, self.n)
+        for field, value in vars(neuron).items():
+            check_cells(field, value, self.n)
+        conductances = [name for name, r in self.receptors.items() if r.is_conductance]
+        is_linear = neuron.is_linear and not conductances
+        self.solver = solver if solver is not None else (Exact() if is_linear else RK4())
+        if self.solver.linear_only and not is_linear:
+            raise ValueError(
+                f"solver=Exact() wants a linear system, but the conductances {conductances} "
+                "multiply the membrane; use RK4(), ExponentialEuler() or Euler()"
+            )
+        self.surrogate = Triangular() if surrogate is None else surrogate
+        self.slices = tuple(
+            (name, *_bounds(name, part, self.n)) for name, part in (slices or {}).items()
+        )
+        self.initial = {}
+        for name, value in (initial or {}).items():
+            if name not in self.states:
+                raise unknown("state", name, self.states)
+            if not isinstance(value, Distribution):
+                check_number(f"initial[{name!r}]", value)
+                check_cells(f"initial[{name!r}]", value, self.n)
+                value = as_real(value)
+            self.initial[name] = value
+
+    @property
+    def states(self) -> list[str]:
+        """The names of all states, as recorders and `initial` use them."""
+        filters = [f"{name}.{s}" for name, r in self.receptors.items() for s in r.states]
+        return [*self.neuron.initial(), *filters]
+
+    def part(self, name: str) -> tuple[int, int]:
+        """First and last (exclusive) cell of a named slice; of all cells for the empty name."""
+        parts = {"": (0, self.n), **{part: (low, high) for part, low, high in self.slices}}
+        if name not in parts:
+            raise unknown("slice", name, list(parts)[1:])
+        return parts[name]
+
+    def init(self, key: Array) -> PopulationState:
+        """The state at the start, each leaf `[n]`; the key serves what is drawn."""
+        values = {f"{r}.{s}": 0.0 for r, f in self.receptors.items() for s in f.states}
+        values = {**values, **self.neuron.initial()}
+        for i, (name, value) in enumerate(self.initial.items()):
+            if isinstance(value, Distribution):
+                value = value.draw(jax.random.fold_in(key, i), (self.n,))
+            values[name] = value
+        full = {name: jnp.broadcast_to(as_real(value), (self.n,)) for name, value in values.items()}
+        receptors = {
+            name: {state: full[f"{name}.{state}"] for state in receptor.states}
+            for name, receptor in self.receptors.items()
+        }
+        cell = {name: full[name] for name in self.neuron.initial()}
+        return PopulationState(cell, receptors, jnp.zeros(self.n, jnp.int32))
+
+    def check_step(self, dt: float) -> None:
+        """Raise if a time of the cells is no whole number of steps."""
+        t_ref = concrete(self.neuron.t_ref)
+        if t_ref is not None:
+            whole_steps_array("t_ref", t_ref, dt)
+
+    def prepare(self, dt: float) -> Coefficients:
+        """Turn the parameters into coefficients, once, outside the loop over steps."""
+        system = System(self.neuron, self.receptors)
+        zero = jnp.zeros((), self.neuron.t_ref.dtype)
+        example = {
+            "cell": {name: zero for name in self.neuron.initial()},
+            "receptors": {n: {s: zero for s in r.states} for n, r in self.receptors.items()},
+        }
+        solver = self.solver.prepare(_vector_field, system, example, dt)
+        steps = jnp.rint(self.neuron.t_ref / dt).astype(jnp.int32)
+        return Coefficients(system, solver, steps)
+
+    def step(
+        self,
+        coefficients: Coefficients,
+        state: PopulationState,
+        arrivals: Mapping[str, Array],
+        current: Array,
+        dt: float,
+    ) -> tuple[PopulationState, Array, Array]:
+        """One step of dt, with the arrivals of its slot by receptor and the current held in it.
+
+        Returns the state, `fired` `[n]` (1 or 0 in the working precision, differentiable through
+        the surrogate), and `active` `[n]`: the cells within the surrogate's support.
+        """
+        system = coefficients.system
+        frozen = state.refractory > 0
+        before = state.cell
+
+        # (1) neuron and receptors advance; the membrane of a refractory cell stands still
+        def field(system: System, y: Any, current: Array) -> Any:
+            slope = _vector_field(system, y, current)
+            still = {s: jnp.where(frozen, 0, slope["cell"][s]) for s in system.neuron.frozen}
+            return {**slope, "cell": {**slope["cell"], **still}}
+
+        y = {"cell": before, "receptors": state.receptors}
+        y = self.solver.step(coefficients.solver, field, system, y, current, dt)
+        still = {s: jnp.where(frozen, before[s], y["cell"][s]) for s in system.neuron.frozen}
+        state = PopulationState({**y["cell"], **still}, y["receptors"], state.refractory)
+
+        # (2) arrivals of this slot
+        state = self.receive(coefficients, state, arrivals)
+
+        # (3) threshold, reset, refractory countdown
+        margin = system.neuron.margin(before, state.cell)
+        free = 1 - frozen.astype(margin.dtype)
+        fired = self.surrogate(margin) * free
+        cell = system.neuron.reset(state.cell, fired)
+        left = jnp.maximum(state.refractory - 1, 0)
+        refractory = jnp.where(fired > 0, coefficients.refractory_steps, left)
+        active = self.surrogate.support(margin) & ~frozen
+        return PopulationState(cell, state.receptors, refractory), fired, active
+
+    def receive(
+        self, coefficients: Coefficients, state: PopulationState, arrivals: Mapping[str, Array]
+    ) -> PopulationState:
+        """Hand arrivals `[n]`, by receptor, to the filters, and `Delta` ones to the membrane."""
+        frozen = state.refractory > 0
+        cell, receptors = state.cell, dict(state.receptors)
+        for name, amount in arrivals.items():
+            receptor = coefficients.system.receptors[name]
+            if isinstance(receptor, Delta):
+                cell = {**cell, "v": cell["v"] + jnp.where(frozen, 0, amount)}
+            else:
+                receptors[name] = receptor.receive(receptors[name], amount)
+        return PopulationState(cell, receptors, state.refractory)
+
+
+def _vector_field(system: System, y: Any, current: Array) -> Any:
+    """Right-hand side of neuron and receptors together; `current` in pA."""
+    v = y["cell"]["v"]
+    for name, receptor in system.receptors.items():
+        current = current + receptor.current(y["receptors"][name], v)
+    return {
+        "cell": system.neuron.vector_field(y["cell"], current),
+        "receptors": {n: r.vector_field(y["receptors"][n]) for n, r in system.receptors.items()},
+    }
+
+
+def _check_name(kind: str, name: object) -> None:
+    if not isinstance(name, str) or not name or "." in name:
+        raise ValueError(f"{kind} name {name!r}: give a word without dots")
+
+
+def _bounds(name: str, part: slice, n: int) -> tuple[int, int]:
+    _check_name("slice", name)
+    if not isinstance(part, slice) or part.step not in (None, 1):
+        raise TypeError(f"slice {name!r} is {part!r}; give slice(first, last) without a step")
+    low, high, _ = part.indices(n)
+    if high <= low or (part.stop is not None and part.stop > n):
+        raise ValueError(f"slice {name!r} is {part!r}, which is not a part of {n} cells")
+    return low, high

@@ -1,0 +1,326 @@
+"""Edges with weights and delays from one population onto a receptor of another."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Sharding
+from jax.typing import ArrayLike
+
+from jsnn._math import as_real, check_memory, check_number, concrete, unknown, whole_steps_array
+from jsnn.connect import Edges, Pairs, Rule, generator, sort_edges
+from jsnn.delivery import Rows
+from jsnn.distributions import Distribution
+from jsnn.population import Population
+
+
+class Projection(eqx.Module):
+    """Spikes of `pre` onto a receptor of `post`, along the edges of a rule.
+
+    **Arguments:**
+
+    - `pre`, `post`: a population or slice, as `"cells"` or `"cells.exc"`, or a list of them. A rule
+      over lists draws over their union.
+    - `rule`: a connection rule of `jsnn.connect`, `Edges`, or `connect.Pairs(pre, post)`.
+    - `weight`: in the receptor's unit (mV for `Delta`, pA for currents, nS for conductances): a
+      scalar, a distribution, or `[n_edges]` in the order of the given pairs.
+    - `delay`: ms, whole steps; the same choice. 0 hands a spike on in the step that it is fired in.
+    - `receptor`: its name; may be left out where there is only one.
+    """
+
+    rule: Any = eqx.field(static=True)
+    weight: Any
+    delay: Any
+    pre: tuple[str, ...] = eqx.field(static=True)
+    post: tuple[str, ...] = eqx.field(static=True)
+    receptor: str | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        pre: str | Sequence[str],
+        post: str | Sequence[str],
+        rule: Rule | Edges,
+        *,
+        weight: ArrayLike | Distribution,
+        delay: ArrayLike | Distribution,
+        receptor: str | None = None,
+    ):
+        if isinstance(rule, type) or not isinstance(rule, (Rule, Edges)):
+            raise TypeError(f"rule={rule!r} is no connection rule; give one, as FixedIndegree(10)")
+        self.pre, self.post = _addresses("pre", pre), _addresses("post", post)
+        self.rule, self.receptor = rule, receptor
+        for name, value in (("weight", weight), ("delay", delay)):
+            if not isinstance(value, Distribution):
+                check_number(name, value, low=0.0 if name == "delay" else None)
+                if np.ndim(value) > 1:
+                    raise ValueError(f"{name} has shape {np.shape(value)}; give a scalar or a list")
+        self.weight, self.delay = weight, delay
+
+
+class Synapses(eqx.Module):
+    """A projection as built: its edges in storage order between one part and another.
+
+    `weight` is a scalar or `[n_edges]`, and may be trained; `delay` is None if all edges have
+    `min_delay`, else `[n_edges]` narrow integers, in steps.
+    """
+
+    edges: Edges
+    weight: Array
+    delay: Array | None
+    split: "Split | None"
+    pre: tuple[str, int, int] = eqx.field(static=True)
+    post: tuple[str, int, int] = eqx.field(static=True)
+    receptor: str = eqx.field(static=True)
+    min_delay: int = eqx.field(static=True)
+    max_delay: int = eqx.field(static=True)
+    max_row: int = eqx.field(static=True)
+
+    @property
+    def slots(self) -> int:
+        """How many steps the buffer reaches: one more where arrivals of a step come after it."""
+        return max(self.max_delay + (self.min_delay == 0), 1)
+
+    def rows(self) -> Rows:
+        """What the delivery reads, on one device."""
+        weight = self.weight if self.weight.ndim else None
+        edges, offset = self.edges, self.post[1]
+        return self._rows(edges.row_ptr, edges.post, weight, self.delay, offset, self.max_row)
+
+    def rows_of_devices(self) -> Rows:
+        """The same for several devices: each array has the device as first axis, each its own
+        targets' edges, and targets count from the device's first cell."""
+        split = self.split
+        if split is None:
+            raise ValueError("these synapses are not split; use network.on(devices)")
+        weight = self.weight[split.edge] if self.weight.ndim else None
+        delay = None if self.delay is None else self.delay[split.edge]
+        return self._rows(split.row_ptr, split.post, weight, delay, 0, split.max_row)
+
+    def _rows(self, row_ptr, post, weight, delay, offset, max_row) -> Rows:
+        # Rows of much the same length are handled in one piece each; others in pieces that waste
+        # little on the short ones.
+        mean = -(-post.shape[-1] // (row_ptr.shape[-1] - 1))
+        chunk = max_row if max_row <= 1.5 * mean + 16 else 2 ** int(np.log2(max(mean, 16)))
+        return Rows(row_ptr, post, weight, delay, offset, self.min_delay, max(chunk, 1), max_row)
+
+
+class Split(eqx.Module):
+    """Edges divided by target over devices, each array `[devices, ...]`, padded to the longest.
+
+    `edge` tells which edge each is, and is made only where weights or delays are per edge.
+    """
+
+    row_ptr: Array
+    post: Array
+    edge: Array | None
+    max_row: int = eqx.field(static=True)
+
+
+def split(synapses: Synapses, devices: int, n_local: int, place: Sharding) -> Synapses:
+    """Divide the edges: device d has the targets d * n_local .. (d + 1) * n_local - 1."""
+    edges = synapses.edges
+    post = np.asarray(edges.post)
+    row_ptr = np.asarray(edges.row_ptr)
+    first = synapses.post[1]
+    per_edge = synapses.weight.ndim > 0 or synapses.delay is not None
+    pieces = []
+    for device in range(devices):
+        low, high = (np.clip(d * n_local - first, 0, edges.n_post) for d in (device, device + 1))
+        mine = (post >= low) & (post < high)
+        upto = np.zeros(post.size + 1, np.int32)
+        np.cumsum(mine, out=upto[1:])
+        local = post[mine].astype(np.int32) + (first - device * n_local)
+        edge = np.flatnonzero(mine).astype(np.int32) if per_edge else None
+        pieces.append((upto[row_ptr], local.astype(_narrow(n_local)), edge))
+    row_ptrs, posts, edge_lists = zip(*pieces, strict=True)
+
+    def placed(arrays: Sequence[np.ndarray]) -> Array:
+        """Each array on its own device, so that none has to move when a run begins."""
+        longest = max(x.size for x in arrays)
+        return jax.device_put(np.stack([np.pad(x, (0, longest - x.size)) for x in arrays]), place)
+
+    made = Split(
+        placed(row_ptrs),
+        placed(posts),
+        placed(edge_lists) if per_edge else None,
+        max(int(np.diff(piece[0]).max(initial=0)) for piece in pieces),
+    )
+    return eqx.tree_at(lambda s: s.split, synapses, made, is_leaf=lambda x: x is None)
+
+
+def build(
+    name: str,
+    projection: Projection,
+    populations: Mapping[str, Population],
+    key: Array,
+    dt: float,
+) -> dict[str, Synapses]:
+    """Draw the edges, weights and delays of a projection: one `Synapses` for each pair of parts."""
+    pres = [locate(populations, address) for address in projection.pre]
+    posts = [locate(populations, address) for address in projection.post]
+    edge_key, weight_key, delay_key = jax.random.split(key, 3)
+    pre_ids, post_ids = _identities(populations, pres), _identities(populations, posts)
+    rule = projection.rule
+    _check_memory(name, projection, pre_ids.size, post_ids.size)
+    with_order = isinstance(rule, Pairs)
+    if isinstance(rule, Edges):
+        if (rule.n_pre, rule.n_post) != (pre_ids.size, post_ids.size):
+            raise ValueError(
+                f"projection {name!r}: edges are of {rule.n_pre} sources and {rule.n_post} "
+                f"targets, but pre and post have {pre_ids.size} and {post_ids.size} cells"
+            )
+        edges, order = rule, None
+    else:
+        try:
+            pre, post = rule.draw(generator(edge_key), pre_ids, post_ids)
+        except ValueError as error:
+            raise ValueError(f"projection {name!r}: {error}") from None
+        edges, order = sort_edges(pre, post, pre_ids.size, post_ids.size, with_order)
+        del pre, post
+    n_edges = edges.n_edges
+    weight = _values(name, "weight", projection.weight, n_edges, weight_key, order)
+    delay = _values(name, "delay", projection.delay, n_edges, delay_key, order)
+    if isinstance(projection.delay, Distribution):
+        delay = np.maximum(np.rint(np.asarray(delay) / dt), 1) * dt
+    delay = whole_steps_array(f"projection {name!r}: delay", np.asarray(delay), dt)
+    built, where = {}, f"projection {name!r}"
+    single = len(pres) == len(posts) == 1
+    for p, (pre_part, sub_pre) in enumerate(zip(pres, _starts(pres), strict=True)):
+        for q, (post_part, sub_post) in enumerate(zip(posts, _starts(posts), strict=True)):
+            part, chosen = _between(edges, sub_pre, sub_post)
+            receptor = receptor_of(where, populations[post_part[0]], projection.receptor)
+            own_weight = weight[chosen] if weight.ndim else weight
+            check_sign(where, populations[post_part[0]], receptor, own_weight)
+            own_delay = delay[chosen] if delay.ndim else delay
+            low, high = int(own_delay.min(initial=2**31)), int(own_delay.max(initial=0))
+            if own_delay.size == 0:
+                low = high = 1
+            uniform = low == high
+            full = name if single else f"{name}/{projection.pre[p]}->{projection.post[q]}"
+            built[full] = Synapses(
+                part,
+                own_weight,
+                None if uniform else jnp.asarray(own_delay.astype(_narrow(high + 1))),
+                None,
+                pre_part,
+                post_part,
+                receptor,
+                low,
+                high,
+                part.max_row,
+            )
+    return built
+
+
+def locate(populations: Mapping[str, Population], address: str) -> tuple[str, int, int]:
+    """`"cells.exc"` as (population, first cell, last cell exclusive)."""
+    if not isinstance(address, str):
+        raise TypeError(f"{address!r} is no address; give a population's name, as 'cells.exc'")
+    name, _, part = address.partition(".")
+    if name not in populations:
+        raise unknown("population", name, populations)
+    return (name, *populations[name].part(part))
+
+
+def receptor_of(where: str, population: Population, receptor: str | None) -> str:
+    """The name of a population's receptor; the only one if none is named."""
+    names = list(population.receptors)
+    if receptor is None:
+        if len(names) != 1:
+            raise ValueError(f"{where}: receptor is missing; the target has {names}")
+        return names[0]
+    if receptor not in names:
+        raise ValueError(f"{where}: {unknown('receptor', receptor, names)}")
+    return receptor
+
+
+def check_sign(where: str, population: Population, receptor: str, weight: Any) -> None:
+    """Raise for a negative weight onto a conductance."""
+    array = concrete(weight)
+    if array is None or not population.receptors[receptor].is_conductance:
+        return
+    if np.any(array < 0):
+        raise ValueError(
+            f"{where}: weight={array.min():g} onto the conductance {receptor!r} must not be "
+            "negative; its reversal potential makes it inhibitory"
+        )
+
+
+def _addresses(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
+    addresses = (value,) if isinstance(value, str) else tuple(value)
+    if not addresses:
+        raise ValueError(f"{name} is an empty list; give at least one population")
+    return addresses
+
+
+def _check_memory(name: str, projection: Projection, n_pre: int, n_post: int) -> None:
+    """Raise before drawing what cannot be held. Measured at the peak: 12 bytes an edge, and for
+    each edge with its own weight 12 and with its own delay 40."""
+    rule = projection.rule
+    expected = rule.n_edges if isinstance(rule, Edges) else rule.expected(n_pre, n_post)
+    an_edge = 12
+    for value, n_bytes in ((projection.weight, 12), (projection.delay, 40)):
+        if isinstance(value, Distribution) or np.ndim(value):
+            an_edge += n_bytes
+    what = f"projection {name!r}: {expected:.3g} synapses"
+    check_memory(what, float(expected) * an_edge)
+
+
+def _identities(
+    populations: Mapping[str, Population], parts: Sequence[tuple[str, int, int]]
+) -> np.ndarray:
+    """A number for each cell of the parts, unique in the network."""
+    first = dict(
+        zip(populations, np.cumsum([0, *(p.n for p in populations.values())]), strict=False)
+    )
+    return np.concatenate([np.arange(first[p] + low, first[p] + high) for p, low, high in parts])
+
+
+def _values(
+    name: str, what: str, value: Any, n_edges: int, key: Array, order: np.ndarray | None
+) -> Array | np.ndarray:
+    """A scalar, or `[n_edges]` in storage order."""
+    if isinstance(value, Distribution):
+        return value.draw(key, (n_edges,))
+    if np.ndim(value) == 0:
+        return as_real(value) if what == "weight" else np.asarray(value)
+    if np.shape(value) != (n_edges,):
+        raise ValueError(
+            f"projection {name!r}: {what} has shape {np.shape(value)}; give a scalar or "
+            f"({n_edges},), one for each edge"
+        )
+    value = as_real(value) if what == "weight" else np.asarray(value)
+    return value if order is None else value[order]
+
+
+def _starts(parts: Sequence[tuple[str, int, int]]) -> list[tuple[int, int]]:
+    """Where each part lies in the union."""
+    ends = np.cumsum([high - low for _, low, high in parts])
+    return [
+        (int(end) - (high - low), int(end)) for end, (_, low, high) in zip(ends, parts, strict=True)
+    ]
+
+
+def _between(edges: Edges, pre: tuple[int, int], post: tuple[int, int]) -> tuple[Edges, Any]:
+    """The edges between two parts of the unions, and which they are."""
+    if pre == (0, edges.n_pre) and post == (0, edges.n_post):
+        return edges, slice(None)
+    targets = np.asarray(edges.post).astype(np.int64)
+    row_ptr = np.asarray(edges.row_ptr)
+    chosen = (targets >= post[0]) & (targets < post[1])
+    chosen[: row_ptr[pre[0]]] = False
+    chosen[row_ptr[pre[1]] :] = False
+    upto = np.concatenate([[0], np.cumsum(chosen)])
+    n_pre, n_post = pre[1] - pre[0], post[1] - post[0]
+    own_row_ptr = upto[row_ptr[pre[0] : pre[1] + 1]].astype(np.int32)
+    own_post = (targets[chosen] - post[0]).astype(_narrow(n_post))
+    part = Edges(jnp.asarray(own_post), jnp.asarray(own_row_ptr), n_pre, n_post)
+    return part, np.flatnonzero(chosen)
+
+
+def _narrow(n: int) -> type:
+    return np.uint8 if n <= 2**8 else np.uint16 if n <= 2**16 else np.int32

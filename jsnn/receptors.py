@@ -1,0 +1,125 @@
+"""Linear filters from arriving spikes to a current or a conductance."""
+
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jsnn._math import as_real, check_number
+
+Values = dict[str, Array]
+
+
+class Delta(eqx.Module):
+    """An arrival moves the membrane by its weight (mV), and is lost on a refractory cell."""
+
+    @property
+    def is_conductance(self) -> bool:
+        return False
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        return ()
+
+    def vector_field(self, values: Values) -> Values:
+        return {}
+
+    def receive(self, values: Values, amount: Array) -> Values:
+        return {}
+
+    def current(self, values: Values, v: Array) -> Array:
+        return jnp.zeros((), v.dtype)
+
+
+class Exponential(eqx.Module):
+    """dy/dt = -y / tau; an arrival adds its weight to y.
+
+    Without `e_rev` y is the current `i` (pA) and weights are pA; with it y is the conductance `g`
+    (nS), weights are nS, and the current is g (e_rev - v).
+
+    | parameter | meaning | unit |
+    |---|---|---|
+    | `tau` | time constant | ms |
+    | `e_rev` | reversal potential, or None for a current | mV |
+    """
+
+    tau: Array
+    e_rev: Array | None
+
+    def __init__(self, tau: ArrayLike = 2.0, e_rev: ArrayLike | None = None):
+        self.tau, self.e_rev = _parameters(tau, e_rev)
+
+    @property
+    def is_conductance(self) -> bool:
+        return self.e_rev is not None
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        return ("g" if self.is_conductance else "i",)
+
+    def vector_field(self, values: Values) -> Values:
+        (y,) = self.states
+        return {y: -values[y] / self.tau}
+
+    def receive(self, values: Values, amount: Array) -> Values:
+        (y,) = self.states
+        return {y: values[y] + amount}
+
+    def current(self, values: Values, v: Array) -> Array:
+        return _current(values[self.states[0]], self.e_rev, v)
+
+
+class Alpha(eqx.Module):
+    """dx/dt = -x / tau, dy/dt = x - y / tau; an arrival adds e / tau times its weight to x.
+
+    The response to one arrival is weight * (t / tau) * exp(1 - t / tau), which peaks at the weight.
+    Without `e_rev` y is the current `i` (pA) and x is `di` (pA/ms); with it they are the
+    conductance `g` (nS) and `dg` (nS/ms), and the current is g (e_rev - v).
+
+    | parameter | meaning | unit |
+    |---|---|---|
+    | `tau` | time constant | ms |
+    | `e_rev` | reversal potential, or None for a current | mV |
+    """
+
+    tau: Array
+    e_rev: Array | None
+
+    def __init__(self, tau: ArrayLike = 2.0, e_rev: ArrayLike | None = None):
+        self.tau, self.e_rev = _parameters(tau, e_rev)
+
+    @property
+    def is_conductance(self) -> bool:
+        return self.e_rev is not None
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        return ("dg", "g") if self.is_conductance else ("di", "i")
+
+    def vector_field(self, values: Values) -> Values:
+        x, y = self.states
+        return {x: -values[x] / self.tau, y: values[x] - values[y] / self.tau}
+
+    def receive(self, values: Values, amount: Array) -> Values:
+        x, y = self.states
+        return {x: values[x] + amount * (math.e / self.tau), y: values[y]}
+
+    def current(self, values: Values, v: Array) -> Array:
+        return _current(values[self.states[1]], self.e_rev, v)
+
+
+Receptor = Delta | Exponential | Alpha
+
+
+def _parameters(tau: ArrayLike, e_rev: ArrayLike | None) -> tuple[Array, Array | None]:
+    check_number("tau", tau, low=0.0, strict=True)
+    if e_rev is not None:
+        check_number("e_rev", e_rev)
+        e_rev = as_real(e_rev)
+    return as_real(tau), e_rev
+
+
+def _current(y: Array, e_rev: Array | None, v: Array) -> Array:
+    return y if e_rev is None else y * (e_rev - v)

@@ -1,0 +1,105 @@
+"""Spikes as bits: 32 cells a word, and lists of those that are set.
+
+A block of steps is packed to words `[steps, n / 32]`. They are what recorders keep, what devices
+exchange, and what is turned into a list of (step, cell) for the delivery: 1/8 byte a cell and
+step, so no capacity can be exceeded and nothing can be lost.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+WORD = 32
+
+
+def pack(fired: Array) -> Array:
+    """Booleans `[steps, n]`, n a multiple of 32, as words `[steps, n / 32]`, low bits first."""
+    steps, n = fired.shape
+    # Four bytes of 0 or 1 are gathered to four bits by one multiplication, whose carries do not
+    # meet: twice as fast on CPU as shifting every bit by itself.
+    bytes_ = fired.astype(jnp.uint8).reshape(steps, n // 4, 4)
+    four = (lax.bitcast_convert_type(bytes_, jnp.uint32) * jnp.uint32(0x10204080)) >> 28
+    eight = four.reshape(steps, n // WORD, 8) << (4 * jnp.arange(8, dtype=jnp.uint32))
+    return jnp.sum(eight, axis=-1, dtype=jnp.uint32)
+
+
+def unpack(words: Array, n: int) -> Array:
+    """The inverse of `pack`: booleans `[..., n]`."""
+    bits = (words[..., None] >> jnp.arange(WORD, dtype=jnp.uint32)) & 1
+    return bits.reshape(*words.shape[:-1], -1)[..., :n].astype(bool)
+
+
+def listed(words: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    """Step and cell of every spike of cells low..high-1, in that order, on the host."""
+    words = np.ascontiguousarray(words)
+    row, column = np.nonzero(words)
+    bits = np.unpackbits(words[row, column].astype("<u4").view(np.uint8), bitorder="little")
+    which, bit = np.nonzero(bits.reshape(-1, WORD))
+    cell = column[which] * WORD + bit
+    kept = (cell >= low) & (cell < high)
+    return row[which][kept], cell[kept] - low
+
+
+class Index(NamedTuple):
+    """What `compact` needs to find spike number s: words, and the spikes before each."""
+
+    words: Array  # [m]
+    before: Array  # [m] int32
+    total: Array  # int32
+
+
+def index(words: Array) -> Index:
+    """Prepare flat words `[m]` for `compact`."""
+    counts = lax.population_count(words).astype(jnp.int32)
+    upto = _cumsum(counts)
+    return Index(words, upto - counts, upto[-1])
+
+
+def compact(spikes: Index, first: Array, capacity: int) -> Array:
+    """Positions of the set bits number first..first+capacity-1, int32 `[capacity]`.
+
+    A position is 32 * word + bit. Beyond `spikes.total` the positions mean nothing.
+    """
+    words, before, _ = spikes
+    slots = jnp.arange(capacity, dtype=jnp.int32)
+    counts = lax.population_count(words).astype(jnp.int32)
+    # Every word with spikes writes its number at the slot of its first one; a running maximum
+    # then tells each slot its word.
+    wanted = (before + counts > first) & (counts > 0)
+    slot = jnp.where(wanted, jnp.maximum(before - first, 0), capacity)
+    numbers = jnp.arange(words.shape[0], dtype=jnp.int32)
+    word = lax.cummax(jnp.zeros(capacity, jnp.int32).at[slot].set(numbers, mode="drop"))
+    rank = first + slots - before[word]
+    return word * WORD + _select(words[word], rank.astype(jnp.uint32))
+
+
+def _select(word: Array, rank: Array) -> Array:
+    """The position of the set bit with `rank` set bits below it, by halving."""
+    position = jnp.zeros_like(word)
+    for width in (16, 8, 4, 2, 1):
+        count = lax.population_count((word >> position) & jnp.uint32((1 << width) - 1))
+        above = rank >= count
+        rank = jnp.where(above, rank - count, rank)
+        position = jnp.where(above, position + width, position)
+    return position.astype(jnp.int32)
+
+
+def _cumsum(counts: Array) -> Array:
+    """Cumulative sum of counts `[m]`, at most 32 each.
+
+    As two products with triangular matrices, which are exact in float32 below 2^24 and take a
+    third of the time of `jnp.cumsum` on CPU.
+    """
+    m = counts.shape[0]
+    if not 64 <= m <= 2**16:  # beyond, the products cost more than they save
+        return jnp.cumsum(counts)
+    columns = int(np.sqrt(m)) + 1
+    rows = -(-m // columns)
+    table = jnp.zeros(rows * columns, jnp.float32).at[:m].set(counts.astype(jnp.float32))
+    triangle = np.tri(columns, dtype=np.float32)
+    within = jnp.matmul(table.reshape(rows, columns), triangle.T, precision=lax.Precision.HIGHEST)
+    above = np.tri(rows, k=-1, dtype=np.float32)
+    offsets = jnp.matmul(above, within[:, -1], precision=lax.Precision.HIGHEST)
+    return (within + offsets[:, None]).astype(jnp.int32).reshape(-1)[:m]

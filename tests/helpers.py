@@ -1,0 +1,135 @@
+"""The registry of models that every test of the battery goes through, and shared references.
+
+All models stand in one network, so that each way of running it is compiled once for all of them.
+Weights that differ between edges are multiples of 1/8: their sums are exact in any order, and
+deliveries that add in different orders can be compared bit for bit.
+"""
+
+import jax
+import numpy as np
+
+import jsnn
+from jsnn.connect import FixedIndegree, Pairs
+from jsnn.inputs import NoiseCurrent, Poisson, SpikeList, StepCurrent
+from jsnn.neurons import LIF
+from jsnn.receptors import Alpha, Delta, Exponential
+from jsnn.solvers import RK4, Euler, Exact, ExponentialEuler
+
+DT = 0.1
+
+
+def ramp(low, high, n):
+    """A parameter that differs from cell to cell."""
+    return np.linspace(low, high, n)
+
+
+def populations():
+    """Neuron, receptors and solver in their combinations; sizes on both sides of 32 and 128."""
+    return {
+        "delta": jsnn.Population(
+            LIF(tau_m=15.0, t_ref=1.0, i_e=200.0), 20, {"x": Delta()}, solver=Exact()
+        ),
+        "exponential": jsnn.Population(
+            LIF(tau_m=ramp(8.0, 20.0, 33), t_ref=ramp(0.0, 3.2, 33), i_e=300.0),
+            33,
+            {"exc": Exponential(2.0), "inh": Exponential(ramp(3.0, 6.0, 33))},
+            solver=Exact(),
+            initial={"v": jsnn.distributions.Uniform(-70.0, -56.0)},
+        ),
+        "alpha": jsnn.Population(
+            LIF(tau_m=2.0, c_m=ramp(20.0, 80.0, 10), i_e=200.0),
+            10,
+            {"syn": Alpha(2.0)},  # the time constant of the membrane
+            slices={"low": slice(0, 4), "high": slice(4, 10)},
+            initial={"v": ramp(-69.0, -60.0, 10), "syn.i": 20.0},
+        ),
+        "rk4": jsnn.Population(
+            LIF(i_e=350.0),
+            24,
+            {"exc": Exponential(5.0, e_rev=0.0), "inh": Exponential(10.0, e_rev=-80.0)},
+            solver=RK4(),
+        ),
+        "exponential_euler": jsnn.Population(
+            LIF(c_m=ramp(150.0, 300.0, 7), i_e=500.0),
+            7,
+            {"exc": Alpha(ramp(0.5, 3.0, 7), e_rev=0.0)},
+            solver=ExponentialEuler(),
+        ),
+        "euler": jsnn.Population(
+            LIF(tau_m=20.0, e_l=ramp(-70.0, -60.0, 130), i_e=220.0),
+            130,
+            {"exc": Exponential(5.0, e_rev=ramp(-5.0, 5.0, 130))},
+            solver=Euler(),
+        ),
+    }
+
+
+MODELS = list(populations())
+TRACED = ("exponential", "rk4")
+
+
+def projections():
+    rng = np.random.default_rng(3)
+    n_edges = 120
+    pairs = Pairs(rng.integers(0, 33, n_edges), rng.integers(0, 10, n_edges))
+    weights = rng.integers(-40, 120, n_edges) / 8
+    delays = rng.integers(7, 30, n_edges) * DT
+    rule = FixedIndegree(5)
+    spread = jsnn.distributions.Uniform(0.7, 2.5)
+    return {
+        "a": jsnn.Projection("delta", "exponential", rule, weight=50.0, delay=0.7, receptor="exc"),
+        "b": jsnn.Projection("exponential", "alpha", pairs, weight=weights, delay=delays),
+        "c": jsnn.Projection("alpha.high", "rk4", rule, weight=4.0, delay=spread, receptor="exc"),
+        "d": jsnn.Projection(
+            "rk4", ["exponential_euler", "euler"], rule, weight=2.0, delay=1.5, receptor="exc"
+        ),
+    }
+
+
+def inputs():
+    return {
+        "poisson": Poisson("delta", ramp(500.0, 3000.0, 20), 1.0, delay=0.5),
+        "list": SpikeList("alpha", [3.0, 0.4, 0.4, 7.0], [1, 9, 9, 3], 300.0, delay=0.2),
+        "step": StepCurrent("alpha.low", [1.0, 5.0], [[400.0] * 4, [10.0, 20.0, 30.0, 500.0]]),
+        "noise": NoiseCurrent("rk4", 100.0, 300.0, interval=0.2),
+    }
+
+
+def network(delivery=None):
+    return jsnn.Network(
+        populations(), projections(), inputs(), dt=DT, key=jax.random.key(5), delivery=delivery
+    )
+
+
+def everything():
+    """Recorders of all spikes and of some membranes."""
+    spikes = {f"spikes {name}": jsnn.record.Spikes(name) for name in MODELS}
+    return spikes | {f"v {name}": jsnn.record.States(name, "v") for name in TRACED}
+
+
+def run(net, state, *lengths):
+    """Consecutive runs: the last state, and what was recorded, joined."""
+    parts = []
+    for length in lengths:
+        solution = jsnn.simulate(net, state, length, everything())
+        state = solution.state
+        parts.append(traces(solution))
+    joined = jax.tree.map(lambda *own: np.concatenate(own), *parts)
+    return state, joined
+
+
+def traces(solution):
+    """Rasters and membranes by the name of the recorder, as NumPy arrays, time first."""
+    return {
+        name: np.asarray(own.raster if name.startswith("spikes") else own.values)
+        for name, own in solution.records.items()
+    }
+
+
+def assert_same(a, b):
+    """Equal structure, dtypes and every bit."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for (path, x), y in zip(jax.tree.leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        where = jax.tree_util.keystr(path)
+        assert x.dtype == y.dtype, where
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(y), err_msg=where)

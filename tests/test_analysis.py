@@ -1,0 +1,217 @@
+import time
+
+import numpy as np
+import pytest
+
+from jsnn import analysis
+
+
+def poisson(n=20, rate=40.0, duration=10_000.0, seed=1):
+    """Independent Poisson trains off any grid: times (ms) and index, unsorted."""
+    rng = np.random.default_rng(seed)
+    size = rng.poisson(n * rate * duration / 1000)
+    return rng.uniform(0, duration, size), rng.integers(0, n, size)
+
+
+def test_rates_count_silent_cells():
+    index = np.array([0, 2, 2, 2])
+    np.testing.assert_allclose(analysis.rates(index, 4, 500.0), [2.0, 0.0, 6.0, 0.0])
+    assert analysis.mean_rate(index, 4, 500.0) == 2.0
+    np.testing.assert_array_equal(analysis.rates([], 3, 10.0), np.zeros(3))
+
+
+def test_cv_equals_the_loop():
+    times, index = poisson(n=50, rate=2.0)
+    index[index == 7] = 8
+    expected = np.full(50, np.nan)
+    for cell in range(50):
+        train = np.sort(times[index == cell])
+        if len(train) >= 20:
+            intervals = np.diff(train)
+            expected[cell] = intervals.std() / intervals.mean()
+    assert 1 < np.isnan(expected).sum() < 49
+    np.testing.assert_allclose(analysis.cv_isi(times, index, 50, min_spikes=20), expected)
+
+
+def test_cv_of_poisson_and_regular_trains():
+    assert np.mean(analysis.cv_isi(*poisson(), 20)) == pytest.approx(1.0, abs=0.03)
+    regular = np.arange(1, 2001) * 0.1 + 1e5
+    np.testing.assert_allclose(
+        analysis.cv_isi(regular, np.zeros(2000, int), 2), [0.0, np.nan], atol=1e-8
+    )
+
+
+def test_cv_needs_min_spikes_and_some_time():
+    times, index = [1.0, 2.0, 1.0, 2.0, 4.0, 5.0, 5.0, 5.0], [0, 0, 1, 1, 1, 2, 2, 2]
+    np.testing.assert_allclose(analysis.cv_isi(times, index, 4), [np.nan, 1 / 3, np.nan, np.nan])
+    np.testing.assert_allclose(analysis.cv_isi(times, index, 4, 2)[:2], [0.0, 1 / 3])
+
+
+def test_cv_of_a_large_network_is_quick():
+    rng = np.random.default_rng(0)
+    times, index = rng.uniform(0, 1000, 400_000), rng.integers(0, 12_500, 400_000)
+    began = time.perf_counter()
+    cv = analysis.cv_isi(times, index, 12_500)
+    # A loop over cells that selects each one's spikes takes several seconds.
+    assert time.perf_counter() - began < 1.0
+    assert cv.shape == (12_500,)
+
+
+@pytest.mark.parametrize("steps_per_bin", [1, 3, 10, 50])
+@pytest.mark.parametrize("start_steps", [0, 7, 1000])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_stamps_on_the_grid_fall_in_the_bin_that_they_close(steps_per_bin, start_steps, dtype):
+    n_bins = 200
+    first, last = start_steps, start_steps + n_bins * steps_per_bin
+    # One spike for every step around the window; its cell says which bin is right.
+    steps = np.arange(first - 3, last + 4)
+    times = (steps * 0.1).astype(dtype)
+    bins = -(-(steps - first) // steps_per_bin) - 1
+    cells = np.clip(bins, 0, n_bins - 1)
+    counts = analysis.spike_counts(
+        times, cells, n_bins, steps_per_bin * 0.1, start_steps * 0.1, last * 0.1
+    )
+    np.testing.assert_array_equal(counts, steps_per_bin * np.eye(n_bins, dtype=int))
+
+
+def test_edges_belong_to_the_bin_below():
+    times = [0.0, 0.1 * 3, 1.0, 1.0 + 1e-9, 1.1, 2.0, 2.1]
+    edges, counts = analysis.population_histogram(times, 1.0, 0.0, 2.0)
+    np.testing.assert_array_equal(edges, [0.0, 1.0, 2.0])
+    np.testing.assert_array_equal(counts, [3, 2])
+    _, counts = analysis.population_histogram([0.1 * 3], 0.1, 0.0, 0.5)
+    np.testing.assert_array_equal(counts, [0, 0, 1, 0, 0])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_within_is_open_below_and_closed_above(dtype):
+    times = (np.arange(20) * 0.1).astype(dtype)
+    for first in range(10):
+        mask = analysis.within(times, first * 0.1, (first + 7) * 0.1)
+        np.testing.assert_array_equal(np.flatnonzero(mask), np.arange(first + 1, first + 8))
+
+
+def test_counts_equal_the_histogram():
+    times, index = poisson()
+    counts = analysis.spike_counts(times, index, 20, 25.0, 1000.0, 9000.0)
+    expected, _, _ = np.histogram2d(
+        times, index, bins=(np.arange(1000, 9001, 25.0), np.arange(21) - 0.5)
+    )
+    np.testing.assert_array_equal(counts, expected)
+    _, population = analysis.population_histogram(times, 25.0, 1000.0, 9000.0)
+    np.testing.assert_array_equal(population, expected.sum(axis=1))
+
+
+def test_population_rate_is_per_cell():
+    edges, rate = analysis.population_rate([1.0, 2.0, 7.0], 4, 5.0, 0.0, 10.0)
+    np.testing.assert_allclose(edges, [0, 5, 10])
+    np.testing.assert_allclose(rate, [100.0, 50.0])
+    times, _ = poisson()
+    _, rate = analysis.population_rate(times, 20, 5.0, 0.0, 10_000.0)
+    assert rate.mean() == pytest.approx(40.0, rel=0.02)
+
+
+def test_correlations_equal_numpy():
+    times, index = poisson(n=12)
+    # Cells 0 and 1 share half of their spikes; 10 is silent; 11 fires once in every bin.
+    shared = times[index == 0][::2]
+    constant = np.arange(500) * 20.0 + 10.0
+    keep = index < 10
+    times = np.concatenate([times[keep], shared, constant])
+    index = np.concatenate([index[keep], np.full(len(shared), 1), np.full(500, 11)])
+    matrix = analysis.correlations(times, index, 12, 20.0, 0.0, 10_000.0)
+    counts = analysis.spike_counts(times, index, 12, 20.0, 0.0, 10_000.0)
+    expected = np.corrcoef(counts[:, :10].T)
+    np.testing.assert_allclose(matrix[:10, :10], expected, atol=1e-12)
+    # Half of the variance of 0 is shared, and 1 has half as much again: 0.5 / sqrt(1.5).
+    assert matrix[0, 1] == pytest.approx(0.41, abs=0.1)
+    assert np.isnan(matrix[10:]).all() and np.isnan(matrix[:, 10:]).all()
+    off = np.asarray(expected)[np.triu_indices(10, 1)]
+    assert analysis.mean_correlation(matrix) == pytest.approx(off.mean())
+    assert np.isnan(analysis.mean_correlation([[1.0]]))
+
+
+@pytest.mark.parametrize("n_bins", [1000, 1001, 1, 2])
+def test_spectrum_keeps_the_variance(n_bins):
+    times, _ = poisson(duration=5000.0)
+    frequencies, power = analysis.power_spectrum(times, 20, 2.0, 0.0, 2.0 * n_bins)
+    _, rate = analysis.population_rate(times, 20, 2.0, 0.0, 2.0 * n_bins)
+    resolution = 1000 / (2.0 * n_bins)
+    assert (power * resolution).sum() == pytest.approx(rate.var(), abs=1e-12)
+    np.testing.assert_allclose(frequencies, resolution * np.arange(n_bins // 2 + 1))
+
+
+@pytest.mark.parametrize("segment", [None, 200.0, 201.0, 10_000.0])
+def test_spectrum_equals_scipy(segment):
+    signal = pytest.importorskip("scipy.signal")
+    times, _ = poisson()
+    _, rate = analysis.population_rate(times, 20, 1.0, 0.0, 10_000.0)
+    length = 10_000 if segment is None else int(segment)
+    expected = signal.welch(
+        rate, fs=1000.0, nperseg=length, window="boxcar" if segment is None else "hann"
+    )
+    found = analysis.power_spectrum(times, 20, 1.0, 0.0, 10_000.0, segment)
+    np.testing.assert_allclose(found[0], expected[0])
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-9, atol=1e-12)
+
+
+def test_spectrum_of_poisson_cells_is_flat_and_of_a_rhythm_peaks():
+    times, _ = poisson(duration=50_000.0)
+    frequencies, power = analysis.power_spectrum(times, 20, 1.0, 0.0, 50_000.0, 500.0)
+    assert power[1:].mean() == pytest.approx(2 * 40.0 / 20, rel=0.05)
+    rng = np.random.default_rng(4)
+    rhythm = times[rng.uniform(size=times.size) < 0.5 + 0.5 * np.sin(2 * np.pi * 0.03 * times)]
+    frequencies, power = analysis.power_spectrum(rhythm, 20, 1.0, 0.0, 50_000.0, 500.0)
+    assert frequencies[power.argmax()] == 30.0
+
+
+def test_fano_factor():
+    times, _ = poisson(duration=50_000.0)
+    assert analysis.fano_factor(times, 10.0, 0.0, 50_000.0) == pytest.approx(1.0, abs=0.05)
+    # Every spike five-fold: the variance grows by 25, the mean by 5.
+    assert analysis.fano_factor(np.repeat(times, 5), 10.0, 0.0, 50_000.0) == pytest.approx(
+        5 * analysis.fano_factor(times, 10.0, 0.0, 50_000.0)
+    )
+    assert analysis.fano_factor(np.arange(1, 101) * 1.0, 10.0, 0.0, 100.0) == 0.0
+    assert np.isnan(analysis.fano_factor([], 10.0, 0.0, 100.0))
+    assert analysis.fano_factor([1.0, 2.0, 3.0], 10.0, 0.0, 20.0) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: analysis.rates([0], 1, -5.0), r"duration is -5.0; .* positive"),
+        (lambda: analysis.rates([0], 1, float("inf")), r"duration is inf"),
+        (lambda: analysis.rates([0, 3], 3, 1.0), r"index\[1\] is 3; .* 0 to 2"),
+        (lambda: analysis.rates([-1], 3, 1.0), r"index\[0\] is -1; .* 0 to 2"),
+        (lambda: analysis.rates([0.5], 3, 1.0), r"index has dtype float64; .* integers"),
+        (lambda: analysis.rates([[0]], 3, 1.0), r"index has shape \(1, 1\)"),
+        (lambda: analysis.rates([], 0, 1.0), r"n is 0; .* at least 1"),
+        (lambda: analysis.rates([], 2.5, 1.0), r"n is 2.5; .* whole"),  # pyright: ignore
+        (lambda: analysis.cv_isi([1.0], [0], 1, 1), r"min_spikes is 1; .* at least 2"),
+        (lambda: analysis.cv_isi([1.0, 2.0], [0], 1), r"times has 2 entries and index 1"),
+        (lambda: analysis.cv_isi([1.0, np.nan], [0, 0], 1), r"times\[1\] is nan; .* finite"),
+        (lambda: analysis.cv_isi([[1.0]], [0], 1), r"times has shape \(1, 1\)"),
+        (lambda: analysis.fano_factor([], 0.0, 0.0, 1.0), r"bin_ms is 0.0; .* positive"),
+        (lambda: analysis.fano_factor([], 1.0, 2.0, 2.0), r"start and stop are 2.0 and 2.0"),
+        (lambda: analysis.fano_factor([], 1.0, 0.0, np.nan), r"start and stop are 0.0 and nan"),
+        (
+            lambda: analysis.fano_factor([], 3.0, 10.0, 20.0),
+            r"stop is 20, 3.33333 bins of 3 ms; .* nearest are 19 and 22",
+        ),
+        (lambda: analysis.fano_factor([], 3.0, 10.0, 11.0), r"nearest are 13 and 16"),
+        (
+            lambda: analysis.power_spectrum([], 1, 1.0, 0.0, 10.0, 12.0),
+            r"segment_ms is 12; .* window of 10 ms",
+        ),
+        (lambda: analysis.power_spectrum([], 1, 1.0, 0.0, 10.0, 1.0), r"at least 2 bins"),
+        (
+            lambda: analysis.power_spectrum([], 1, 1.0, 0.0, 10.0, 2.5),
+            r"segment_ms is 2.5.* nearest are 2 and 3",
+        ),
+        (lambda: analysis.mean_correlation([1.0]), r"matrix has shape \(1,\)"),
+    ],
+)
+def test_bad_input_is_named(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

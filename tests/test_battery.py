@@ -1,0 +1,213 @@
+"""One conformance battery for all models of `helpers`: a new model inherits every test."""
+
+import equinox as eqx
+import helpers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import DT, MODELS, TRACED, assert_same
+
+import jsnn
+from jsnn._simulate import advance
+
+STEPS = 98  # whole blocks: a shorter last one is compiled apart
+
+
+@pytest.fixture(scope="module")
+def net():
+    return helpers.network()
+
+
+@pytest.fixture(scope="module")
+def start(net):
+    return net.init(jax.random.key(2))
+
+
+@pytest.fixture(scope="module")
+def whole(net, start):
+    """One run of all steps, which the other ways of running must equal."""
+    return helpers.run(net, start, STEPS)
+
+
+@pytest.fixture(scope="module")
+def stepped(net, start):
+    """`Network.step`, compiled once and iterated."""
+    coefficients = net.prepare()
+    step = eqx.filter_jit(lambda net, state, coefficients: net.step(state, coefficients))
+    state, made = start, {name: [] for name in helpers.everything()}
+    for _ in range(STEPS):
+        state, fired = step(net, state, coefficients)
+        for name in MODELS:
+            made[f"spikes {name}"].append(np.asarray(fired[name]) > 0)
+        for name in TRACED:
+            made[f"v {name}"].append(np.asarray(state.populations[name].cell["v"]))
+    made = {name: np.stack(own) for name, own in made.items()}
+    return state, made
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_fires_and_rests(whole, name):
+    """Without both, the comparisons below would say little."""
+    spikes = whole[1][f"spikes {name}"]
+    assert spikes.sum() >= 3 and spikes.mean() < 0.2
+    assert np.all(np.isfinite(whole[0].populations[name].cell["v"]))
+
+
+def test_block_equals_step_iterated(whole, stepped):
+    assert_same(whole[1], stepped[1])
+    assert_same(whole[0], stepped[0])
+
+
+def test_single_steps_equal_one_run(net, start, whole):
+    assert_same(helpers.run(net, start, *[1] * STEPS), whole)
+
+
+def test_segment_sum_equals_event_driven(start, whole):
+    net = helpers.network(jsnn.SegmentSum())
+    assert_same(helpers.run(net, start, STEPS), whole)
+
+
+@pytest.mark.parametrize("lengths", [(37, 61), (45, 3, 50)])
+def test_traced_lengths_equal_one_run(net, start, whole, lengths):
+    """The host's loop: records have room for more steps than are done."""
+    state, done = start, []
+    for steps in lengths:
+        solution = advance(net, state, jnp.asarray(steps, jnp.int32), 64, helpers.everything())
+        state = solution.state
+        done.append({name: own[:steps] for name, own in helpers.traces(solution).items()})
+    joined = jax.tree.map(lambda *own: np.concatenate(own), *done)
+    assert_same((state, joined), whole)
+
+
+def test_state_can_be_scanned_over_inside_jit(net, start):
+    """Tracing is enough: `scan` refuses a state that changes structure, shape or dtype."""
+    arrays, static = eqx.partition(net, eqx.is_array)
+
+    @jax.jit
+    def many(arrays, state):
+        net = eqx.combine(arrays, static)
+        once = lambda state, _: (jsnn.simulate(net, state, 25).state, None)
+        return jax.lax.scan(once, state, None, length=4)[0]
+
+    made = jax.eval_shape(many, arrays, start)
+    assert jax.tree.structure(made) == jax.tree.structure(start)
+    assert shapes(made) == shapes(start)
+
+
+def test_vmap_equals_single_runs(net):
+    starts = [net.init(key) for key in jax.random.split(jax.random.key(9), 3)]
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
+    run = lambda state: jsnn.simulate(net, state, STEPS, helpers.everything())
+    batched = jax.vmap(run)(batch)
+    rasters = []
+    for i, state in enumerate(starts):
+        single = run(state)
+        mine = helpers.traces(jax.tree.map(lambda leaf, i=i: leaf[i], batched))
+        for name, own in helpers.traces(single).items():
+            if name.startswith("v "):
+                np.testing.assert_allclose(mine[name], own, rtol=1e-5)
+            else:
+                assert_same(mine[name], own)
+        rasters.append(mine["spikes delta"])
+    assert not np.array_equal(rasters[0], rasters[1])  # or the batch shows nothing
+
+
+def test_counted_spikes(net, start, whole):
+    counts = jsnn.simulate(net, start, STEPS, helpers.everything()).stats["spikes"]
+    assert counts == {name: whole[1][f"spikes {name}"].sum() for name in MODELS}
+
+
+def test_no_failure_is_reported(whole):
+    assert all(step == jsnn.NEVER for step in whole[0].status.values())
+
+
+@pytest.mark.parametrize("real", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("delivery", [jsnn.EventDriven(), jsnn.SegmentSum()])
+def test_results_stay_in_the_working_precision(real, delivery):
+    with jax.enable_x64(real == jnp.float64):
+        net = helpers.network(delivery)
+        start = net.init(jax.random.key(2))
+        run = lambda state: jsnn.simulate(net, state, 25, helpers.everything())
+        solution = jax.eval_shape(run, start)
+        stepped = jax.eval_shape(net.__class__.step, net, start)[0]
+    assert shapes(solution.state) == shapes(start) == shapes(stepped)
+    for leaf in jax.tree.leaves((net.populations, start, solution.records)):
+        if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating):
+            assert leaf.dtype == real
+    for step in (solution.state.step, *solution.state.status.values()):
+        assert step.dtype == jnp.int32
+
+
+def shapes(tree):
+    return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
+
+
+def quiet(parameters):
+    """All models far below threshold, driven by given spikes: smooth in every parameter."""
+    made = helpers.populations()
+    inputs = {}
+    for name, own in parameters.items():
+        population = made[name]
+        neuron = eqx.tree_at(
+            lambda n: (n.tau_m, n.i_e, n.v_th), population.neuron,
+            (own["tau_m"], own["i_e"], jnp.asarray(50.0)),
+        )
+        receptors = {
+            r: f if isinstance(f, jsnn.receptors.Delta)
+            else eqx.tree_at(lambda f: f.tau, f, own["tau"] * (1 + 0.5 * i))
+            for i, (r, f) in enumerate(population.receptors.items())
+        }
+        made[name] = jsnn.Population(
+            neuron, population.n, receptors, solver=population.solver, initial={"v": own["v"]}
+        )
+        for i, receptor in enumerate(receptors):
+            inputs[f"{name}_{i}"] = jsnn.inputs.SpikeList(
+                name, [0.3, 0.9, 1.1], [0, 1, 1], 2.0, receptor
+            )
+    return jsnn.Network(made, inputs=inputs, dt=DT, delivery=jsnn.SegmentSum())
+
+
+@pytest.fixture(scope="module")
+def gradients():
+    """By model and parameter: the gradient of the last membrane, and its central difference."""
+    with jax.enable_x64(True):
+        values = {"tau_m": 11.0, "tau": 2.3, "i_e": 30.0, "v": -66.0}
+        point = {name: {k: jnp.asarray(value) for k, value in values.items()} for name in MODELS}
+
+        def total(parameters):
+            net = quiet(parameters)
+            state = jsnn.simulate(net, net.init(jax.random.key(0)), 23).state
+            last = {n: jnp.sum(s.cell["v"][:2]) for n, s in state.populations.items()}
+            return sum(last.values()), last
+
+        both = jax.jit(jax.grad(total, has_aux=True))
+        differences = {name: {} for name in MODELS}
+        for key, value in values.items():
+            h = 1e-5 * abs(value)
+            low, high = (
+                both({name: {**own, key: own[key] + sign * h} for name, own in point.items()})[1]
+                for sign in (-1, 1)
+            )
+            for name in MODELS:
+                differences[name][key] = float(high[name] - low[name]) / (2 * h)
+        return jax.tree.map(float, both(point)[0]), differences
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradient_equals_central_differences(gradients, name):
+    found, wanted = gradients
+    for key in found[name]:
+        if name == "delta" and key == "tau":
+            continue  # it has none
+        assert abs(wanted[name][key]) > 1e-4, key
+        np.testing.assert_allclose(found[name][key], wanted[name][key], rtol=1e-6, err_msg=key)
+
+
+def test_event_driven_refuses_to_be_differentiated(net, start):
+    def last(v):
+        moved = eqx.tree_at(lambda s: s.populations["delta"].cell["v"], start, v)
+        return jnp.sum(jsnn.simulate(net, moved, 10).state.populations["delta"].cell["v"])
+
+    with pytest.raises(NotImplementedError, match="delivery=SegmentSum"):
+        jax.grad(last)(start.populations["delta"].cell["v"])

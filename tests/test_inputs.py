@@ -1,0 +1,295 @@
+"""Inputs: their distributions, their independence, and the exact steps they act in.
+
+Seeds are fixed, so every statistical test is deterministic; each asks for p > 1e-3.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import jsnn
+from jsnn._random import cell_words, key_words, normal
+from jsnn.inputs import Cells, NoiseCurrent, Poisson, SpikeList, StepCurrent, Target
+from jsnn.neurons import LIF
+from jsnn.receptors import Delta
+
+DT = 0.1
+N = 256  # cells: two tiles, so that nothing has to be padded
+KEY = key_words(jax.random.key(11))
+
+
+def sent(source, steps, low=0, high=N, key=KEY):
+    """What an input sends in the given steps, `[steps, N]`."""
+    target = Target(N, low, high)
+    source.check(DT, high - low)
+
+    @jax.jit
+    def block(source, steps):
+        made = source.block(source.prepare(DT, target), key, steps, Cells(0, N), target, DT)
+        return jnp.broadcast_to(made, (steps.shape[0], N))
+
+    return np.asarray(block(source, jnp.asarray(steps, jnp.int32)))
+
+
+def hz(mean):
+    """The rate that makes so many spikes a step."""
+    return mean * 1000 / DT
+
+
+def p_value(counts, mean):
+    """Of a chi-square test against the Poisson distribution, with at least 5 in each class."""
+    low, high = stats.poisson.ppf([5 / counts.size, 1 - 5 / counts.size], mean).astype(int)
+    high = max(high, low + 1)
+    classes = np.arange(low, high + 1)
+    found = np.bincount(np.clip(counts, low, high).astype(int), minlength=high + 1)[low:]
+    p = stats.poisson.pmf(classes, mean)
+    p[0], p[-1] = stats.poisson.cdf(low, mean), stats.poisson.sf(high - 1, mean)
+    return stats.chisquare(found, counts.size * p).pvalue
+
+
+@pytest.mark.parametrize("mean", [0.01, 2.0, 50.0])
+def test_counts_are_poisson(mean):
+    counts = sent(Poisson("a", hz(mean), 1.0), np.arange(400))
+    assert p_value(counts.ravel(), mean) > 1e-3
+
+
+@pytest.mark.parametrize("low", [0, 40])
+def test_counts_of_each_cell_have_its_rate(low):
+    """Cells with means of 0, 0.01, 2 and 50 side by side, aimed at all cells or at a slice."""
+    means = np.resize([0.0, 0.01, 2.0, 50.0], N - low)
+    counts = sent(Poisson("a", hz(means), 1.0), np.arange(400), low)
+    assert not counts[:, :low].any()
+    for mean in (0.01, 2.0, 50.0):
+        assert p_value(counts[:, low:][:, means == mean].ravel(), mean) > 1e-3
+    assert not counts[:, low:][:, means == 0].any()
+
+
+def test_rate_is_that_of_the_start_of_the_step():
+    """A rate that jumps, with a delay between the generator and the cells."""
+    rate = lambda t: jnp.where(t < 9.95, hz(0.01), hz(2.0))
+    counts = sent(Poisson("a", rate, 1.0, max_rate=hz(2.0), delay=5.0), np.arange(300))
+    assert p_value(counts[50:150].ravel(), 0.01) > 1e-3
+    assert p_value(counts[150:].ravel(), 2.0) > 1e-3
+    assert not counts[:50].any()
+
+
+def test_rate_function_with_a_number_for_each_target():
+    rate = lambda t: jnp.linspace(0.0, hz(4.0), N - 56) * (t < 10)
+    counts = sent(Poisson("a", rate, 1.0, max_rate=hz(4.0)), np.arange(200), 0, N - 56)
+    assert not counts[100:].any() and not counts[:, 0].any() and not counts[:, N - 56 :].any()
+    mean = counts[:100].mean(axis=0)
+    assert abs(mean[150:200].mean() - np.linspace(0, 4, 200)[150:].mean()) < 0.1
+
+
+@pytest.mark.parametrize("mean", [1e-6, 1e-4, 0.02, 2.0, 50.0])
+def test_thresholds_are_as_precise_as_32_bits_or_float32_allow(mean):
+    source = Poisson("a", hz(mean), 1.0)
+    found = np.asarray(source._thresholds(jnp.float32([mean]), DT))[:, 0].astype(float) + 1
+    k = source._counts(DT)[0] + np.arange(found.size)
+    for p, wanted in (
+        (found / 2**32, stats.poisson.cdf(k, mean)), (1 - found / 2**32, stats.poisson.sf(k, mean))
+    ):
+        some = wanted < 0.5
+        np.testing.assert_allclose(p[some], wanted[some], rtol=1e-5, atol=1.01 / 2**32)
+
+
+def test_rate_0_gives_none():
+    assert not sent(Poisson("a", 0.0, 1.0), np.arange(4000)).any()
+
+
+def test_weights_of_cells_multiply():
+    weight = np.linspace(-1, 3, N)
+    one = sent(Poisson("a", hz(2.0), 1.0), np.arange(50))
+    np.testing.assert_allclose(sent(Poisson("a", hz(2.0), weight), np.arange(50)), one * weight,
+                               rtol=1e-6)
+
+
+def test_start_and_stop():
+    counts = sent(Poisson("a", hz(50.0), 1.0, start=1.0, stop=2.0, delay=0.5), np.arange(40))
+    np.testing.assert_array_equal(np.flatnonzero(counts.any(axis=1)), np.arange(15, 25))
+
+
+@pytest.mark.parametrize("name", ["Poisson", "NoiseCurrent"])
+def test_draws_are_independent(name):
+    """Between cells (the halves of a tile share a counter), between steps, and between keys."""
+    source = Poisson("a", hz(2.0), 1.0) if name == "Poisson" else NoiseCurrent("a")
+    steps = np.arange(4000)
+    x = sent(source, steps)
+    assert len(np.unique(x[:100], axis=0)) == 100
+    x = (x - x.mean()) / x.std()
+    between = x.T @ x / len(x)
+    off = between[~np.eye(N, dtype=bool)]
+    assert abs(off).max() < 5.5 / np.sqrt(len(x)) and abs(off.mean()) < 1e-3
+    for lag in (1, 2, 64):
+        own = np.mean(x[lag:] * x[:-lag], axis=0)
+        assert abs(own).max() < 5 / np.sqrt(len(x)) and abs(own.mean()) < 5 / np.sqrt(x.size)
+    other = sent(source, steps, key=key_words(jax.random.key(12)))
+    assert abs(np.mean(x * (other - other.mean()) / other.std())) < 5 / np.sqrt(x.size)
+
+
+@pytest.mark.parametrize(
+    "source", [Poisson("a", hz(2.0), 1.0, delay=0.3), NoiseCurrent("a", interval=0.7)]
+)
+def test_any_part_of_a_run_and_of_the_cells_has_the_same_numbers(source):
+    whole = sent(source, np.arange(100))
+    np.testing.assert_array_equal(
+        whole, np.concatenate([sent(source, np.arange(37)), sent(source, np.arange(37, 100))])
+    )
+    prepared, target = source.prepare(DT, Target(N, 0, N)), Target(N, 0, N)
+    second = source.block(prepared, KEY, jnp.arange(100), Cells(jnp.asarray(128), 128), target, DT)
+    np.testing.assert_array_equal(second, whole[:, 128:])
+
+
+def test_words_are_uniform():
+    words = np.asarray(cell_words(KEY, jnp.arange(400), 0, N))
+    for shift in (0, 8, 16, 24):
+        found = np.bincount((words >> shift & 255).ravel(), minlength=256)
+        assert stats.chisquare(found).pvalue > 1e-3
+
+
+def test_noise_has_its_mean_and_standard_deviation():
+    mean, std = np.linspace(-5, 5, N - 6), np.linspace(0, 10, N - 6)
+    x = sent(NoiseCurrent("a", mean, std), np.arange(4000), 6)
+    assert not x[:, :6].any()
+    np.testing.assert_array_equal(x[:, 6], np.float32(-5))
+    z = (x[:, 7:] - mean[1:]) / std[1:]
+    assert np.all(abs(z.mean(axis=0)) < 4.5 / np.sqrt(4000))
+    assert np.all(abs(z.std(axis=0) - 1) < 4.5 / np.sqrt(8000))
+    assert stats.kstest(z.ravel()[::20], "norm").pvalue > 1e-3
+
+
+def test_noise_is_held_for_its_interval():
+    x = sent(NoiseCurrent("a", interval=0.7, start=1.0, stop=3.0), np.arange(50))
+    changes = np.flatnonzero(np.diff(x[:, 3])) + 1
+    assert changes.tolist() == [10, 14, 21, 28, 30]
+    assert not x[:10].any() and not x[30:].any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_normal_numbers_are_finite_at_both_ends(dtype):
+    with jax.enable_x64(dtype == np.float64):
+        words = jnp.asarray([0, 1, 2**31, 2**32 - 2, 2**32 - 1], jnp.uint32)
+        x = np.asarray(normal(words, np.dtype(dtype)))
+    assert np.all(np.isfinite(x)) and np.all(abs(x) < 6)
+    np.testing.assert_allclose(x[[0, -1]], [x[0], -x[0]], rtol=1e-5)
+
+
+def reference(times, cells, weight, delay, n_steps, low=0):
+    """A spike stamped t belongs to the step that ends at t."""
+    out = np.zeros((n_steps, N))
+    steps = np.rint((np.asarray(times) + delay) / DT).astype(int) - 1
+    np.add.at(out, (steps, low + np.asarray(cells)), weight)
+    return out
+
+
+def test_spike_list_puts_every_spike_in_its_step():
+    times, cells = [0.5, 0.1, 0.5, 0.5, 2.0, 0.3], [3, 0, 3, 3, 199, 7]
+    found = sent(SpikeList("a", times, cells, 1.5, delay=0.4), np.arange(30), 20, 220)
+    np.testing.assert_array_equal(found, reference(times, cells, 1.5, 0.4, 30, 20))
+    assert found[8, 23] == 4.5  # three at once
+
+
+def test_spike_list_with_many_spikes_in_a_block_in_any_order():
+    rng = np.random.default_rng(1)
+    times = rng.integers(1, 41, 3000) * DT
+    cells, weights = rng.integers(0, N, 3000), rng.integers(-8, 9, 3000) / 8
+    source = SpikeList("a", times, cells, weights)
+    wanted = reference(times, cells, weights, 0, 40)
+    for blocks in ([range(40)], [range(7), range(7, 8), range(8, 40)]):
+        np.testing.assert_array_equal(np.concatenate([sent(source, b) for b in blocks]), wanted)
+
+
+def test_empty_spike_list():
+    assert not sent(SpikeList("a", [], np.empty(0, int), 1.0), np.arange(5)).any()
+
+
+@pytest.mark.parametrize("time", [5000.3, 20000.7, 100000.1])
+def test_late_times_are_on_the_grid(time):
+    """float32 holds 5000.3 ms to 0.005 of a step, which says nothing about what the user gave."""
+    step = round(time / DT)
+    found = sent(SpikeList("a", [time], [2], 1.0), np.arange(step - 3, step + 3))
+    assert np.argwhere(found).tolist() == [[2, 2]]
+    found = sent(StepCurrent("a", [time], [1.0]), np.arange(step - 3, step + 3))
+    assert found[:, 0].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_step_current_holds_each_value_from_its_time_on():
+    found = sent(StepCurrent("a", [0.3, 0.9, 1.5], [5.0, -2.0, 0.0], delay=0.1), np.arange(20))
+    wanted = np.repeat([0, 5, -2, 0], [4, 6, 6, 4])
+    np.testing.assert_array_equal(found, np.broadcast_to(wanted[:, None], (20, N)))
+
+
+def test_step_current_with_a_column_for_each_target():
+    values = np.arange(2 * 100).reshape(2, 100) + 1.0
+    found = sent(StepCurrent("a", [0.0, 1.0], values), np.arange(20), 50, 150)
+    np.testing.assert_array_equal(found[:10, 50:150], np.tile(values[0], (10, 1)))
+    np.testing.assert_array_equal(found[10:, 50:150], np.tile(values[1], (10, 1)))
+    assert not found[:, :50].any() and not found[:, 150:].any()
+
+
+@pytest.mark.parametrize("bad", [lambda t: 100.0 + 2000.0 * (t > 1.0), lambda t: jnp.log(0.5 - t)])
+def test_a_rate_that_the_draws_cannot_hold_sets_the_status(bad):
+    """Too high, or no number at all: from the step of 1.1 or 0.6 ms on."""
+    cells = jsnn.Population(LIF(), 3, {"x": Delta()})
+    net = jsnn.Network({"a": cells}, inputs={"p": Poisson("a", bad, 1.0, max_rate=500.0)}, dt=DT)
+    solution = jsnn.simulate(net, net.init(jax.random.key(0)), 3)
+    assert solution.status == {"a": jsnn.NEVER, "input p": jsnn.NEVER}
+    solution = jsnn.simulate(net, solution.state, 17)
+    assert solution.status["a"] == jsnn.NEVER
+    assert solution.status["input p"] < 20
+    with pytest.raises(ValueError, match="input 'p'.*rate.*max_rate"):
+        net.raise_if_failed(solution.state)
+
+
+CASES = [
+    (lambda: Poisson("a", -1.0, 1.0), "rate.*-1.*at least 0"),
+    (lambda: Poisson("a", np.nan, 1.0), "rate.*nan.*finite"),
+    (lambda: Poisson("a", 1.0, np.inf), "weight.*inf.*finite"),
+    (lambda: Poisson("a", lambda t: t, 1.0), "max_rate is missing"),
+    (lambda: Poisson("a", 10.0, 1.0, max_rate=5.0), "max_rate=5.*rate=10"),
+    (lambda: SpikeList("a", [0.1, 0.2], [1], 1.0), "times.*cells.*equal"),
+    (lambda: SpikeList("a", [0.0], [1], 1.0), "times.*above 0"),
+    (lambda: SpikeList("a", [0.1], [1], [1.0, 2.0]), "weight.*shape"),
+    (lambda: StepCurrent("a", [1.0, 1.0], [1.0, 2.0]), "times.*increase"),
+    (lambda: StepCurrent("a", [1.0], [1.0, 2.0]), "times.*values"),
+    (lambda: NoiseCurrent("a", 0.0, -1.0), "std.*-1"),
+]
+
+
+@pytest.mark.parametrize("make, message", CASES)
+def test_bad_values_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+CHECKED = [
+    (Poisson("a", [1.0, 2.0], 1.0), r"rate has shape \(2,\).*\(3,\)"),
+    (Poisson("a", 1.0, [1.0, 2.0]), r"weight has shape \(2,\).*\(3,\)"),
+    (Poisson("a", 1.0, 1.0, delay=0.05), "delay=0.05.*0 and 0.1"),
+    (Poisson("a", 1.0, 1.0, start=0.25), "start=0.25.*0.2 and 0.3"),
+    (Poisson("a", 1.0, 1.0, stop=-1.0), "stop=-1.*at least 0"),
+    (Poisson("a", 1e9, 1.0), r"rate=1e\+09.*lower"),
+    (Poisson("a", lambda t: jnp.ones(2), 1.0, max_rate=5.0), "rate.*shape"),
+    (SpikeList("a", [0.1], [3], 1.0), r"cells.*0\.\.2"),
+    (SpikeList("a", [0.1], [-1], 1.0), r"cells.*0\.\.2"),
+    (SpikeList("a", [0.15], [1], 1.0), "times=0.15.*0.1 and 0.2"),
+    (StepCurrent("a", [0.15], [1.0]), "times=0.15.*0.1 and 0.2"),
+    (StepCurrent("a", [0.1], [[1.0, 2.0]]), r"values has shape \(1, 2\).*3"),
+    (NoiseCurrent("a", interval=0.25), "interval=0.25.*0.2 and 0.3"),
+    (NoiseCurrent("a", interval=0.0), "interval=0.*at least 0.1"),
+    (NoiseCurrent("a", [1.0, 2.0]), r"mean has shape \(2,\)"),
+]
+
+
+@pytest.mark.parametrize("source, message", CHECKED)
+def test_what_does_not_fit_the_target_is_named_before_compiling(source, message):
+    cells = jsnn.Population(LIF(), 3, {"x": Delta()})
+    with pytest.raises(ValueError, match=f"input 'p'.*{message}"):
+        jsnn.Network({"a": cells}, inputs={"p": source}, dt=DT)
+
+
+def test_cells_of_a_spike_list_are_integers():
+    with pytest.raises(TypeError, match="cells.*float64.*integer"):
+        SpikeList("a", [0.1], [1.0], 1.0)

@@ -1,0 +1,65 @@
+"""A file imports only from floors below its own, and nothing inside the package its `__init__`."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "jsnn"
+
+FLOORS = [
+    {"_math", "_random", "_draw", "analysis", "spikes", "export"},
+    {"surrogate", "solvers", "receptors", "distributions", "connect"},
+    {"neurons.lif", "neurons", "inputs"},
+    {"population", "delivery"},
+    {"projection"},
+    {"network"},
+    {"record"},
+    {"_simulate", "_checkpoint"},
+    {"_run"},
+    {"plot", "nest"},
+]
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        if name != "__init__":
+            yield name.removesuffix(".__init__"), path
+
+
+def imported(path):
+    """The modules of the package that a file imports, in whichever way it is written."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield "." * node.level + (node.module or "")
+        elif isinstance(node, ast.ImportFrom) and node.module == "jsnn":
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jsnn."):
+            yield node.module.removeprefix("jsnn.")
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name == "jsnn" or alias.name.startswith("jsnn."):
+                    yield alias.name.removeprefix("jsnn").removeprefix(".") or "__init__"
+
+
+def test_every_module_has_a_floor():
+    assert {name for name, _ in modules()} == set(FLOOR)
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: str(value))
+def test_imports_go_down(name, path):
+    for other in imported(path):
+        assert other in FLOOR, f"{name} imports {other}, which is no module of the package"
+        if name == "neurons" and other.startswith("neurons."):
+            continue  # a package only hands its names on
+        assert FLOOR[other] < FLOOR[name], f"{name} imports {other} from no lower floor"
+
+
+def test_packages_only_hand_names_on():
+    for init in PACKAGE.rglob("__init__.py"):
+        for node in ast.parse(init.read_text()).body:
+            assert isinstance(node, ast.ImportFrom), f"{init}: {ast.unparse(node)}"
+            assert all(alias.asname in (None, alias.name) for alias in node.names)

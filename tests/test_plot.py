@@ -1,0 +1,289 @@
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from jsnn import analysis, plot
+
+matplotlib.use("Agg")
+
+
+def spikes(n=30, rate=20.0, duration=500.0, seed=2):
+    rng = np.random.default_rng(seed)
+    size = rng.poisson(n * rate * duration / 1000)
+    return np.round(rng.uniform(0.1, duration, size), 1), rng.integers(0, n, size)
+
+
+def dots(figure):
+    return np.concatenate([line.get_xydata() for line in figure.axes[0].lines])
+
+
+def heights(axes):
+    return np.array([bar.get_height() for bar in axes.patches])
+
+
+def lefts(axes):
+    return np.array([bar.get_x() for bar in axes.patches])
+
+
+def widths(axes):
+    return np.array([bar.get_width() for bar in axes.patches])
+
+
+@pytest.fixture(scope="module")
+def nest_spikes():
+    nest = pytest.importorskip("nest")
+    pytest.importorskip("nest.raster_plot")
+    nest.ResetKernel()
+    generator = nest.Create("poisson_generator", params={"rate": 40.0})
+    cells, recorder = nest.Create("parrot_neuron", 20), nest.Create("spike_recorder")
+    nest.Connect(generator, cells)
+    nest.Connect(cells[:17], recorder)
+    nest.Simulate(1000.0)
+    return recorder
+
+
+@pytest.mark.parametrize("bin_ms", [5.0, 1.0, 7.3])
+def test_raster_equals_nest(nest_spikes, bin_ms):
+    from matplotlib import pyplot
+    from nest import raster_plot
+
+    raster_plot.from_device(nest_spikes, hist=True, hist_binwidth=bin_ms)
+    upper, lower = pyplot.gcf().axes
+    events = nest_spikes.events
+    figure = plot.raster(events["times"], events["senders"], bin_ms=bin_ms)
+    ours, rates = figure.axes
+
+    np.testing.assert_allclose(heights(rates), heights(lower))
+    assert len(rates.patches) > 100
+    np.testing.assert_allclose(lefts(rates), lefts(lower) + bin_ms / 2)
+    np.testing.assert_allclose(widths(rates), bin_ms)
+    np.testing.assert_allclose(ours.get_xlim(), upper.get_xlim())
+    np.testing.assert_allclose(ours.get_ylim(), upper.get_ylim())
+    np.testing.assert_allclose(rates.get_xlim(), lower.get_xlim())
+    np.testing.assert_allclose(rates.get_ylim(), lower.get_ylim())
+    np.testing.assert_array_equal(dots(figure), upper.lines[0].get_xydata())
+    assert ours.lines[0].get_marker() == upper.lines[0].get_marker()
+    assert ours.lines[0].get_linestyle() == upper.lines[0].get_linestyle()
+    assert ours.get_ylabel() == upper.get_ylabel()
+    assert rates.get_xlabel() == lower.get_xlabel()
+    assert rates.get_ylabel() == "Rate (Hz)"
+    pyplot.close("all")
+
+
+def test_default_bins_start_at_the_first_spike():
+    figure = plot.raster([2.0, 3.0, 6.9, 7.0, 13.0], [0, 1, 0, 0, 9])
+    rates = figure.axes[1]
+    # Three cells fired: one spike in 5 ms is 1000 / 15 Hz.
+    np.testing.assert_allclose(heights(rates), np.array([3, 1, 1]) * 1000 / 15)
+    np.testing.assert_allclose(lefts(rates), [2.0, 7.0, 12.0])
+    figure = plot.raster([2.0, 3.0, 6.9, 7.0, 13.0], [0, 1, 0, 0, 9], n=10)
+    np.testing.assert_allclose(heights(figure.axes[1]), np.array([3, 1, 1]) * 20)
+    np.testing.assert_allclose(figure.axes[0].get_ylim(), [-0.45, 9.45])
+    single = plot.raster([4.0, 4.0], [1, 2])
+    np.testing.assert_allclose(heights(single.axes[1]), [200.0])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_window_takes_the_bins_of_analysis(dtype):
+    steps, index = np.arange(1, 5001), np.arange(5000) % 30
+    times = (steps * 0.1).astype(dtype)
+    figure = plot.raster(times, index, start=100.0, stop=300.0, n=30)
+    _, expected = analysis.population_rate(times, 30, 5.0, 100.0, 300.0)
+    np.testing.assert_allclose(heights(figure.axes[1]), expected)
+    np.testing.assert_allclose(expected, 50 / 30 * 200)
+    assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim() == (100.0, 300.0)
+    assert len(dots(figure)) == 2000
+    figure = plot.raster(times, index, start=100.0, duration=50.0)
+    assert figure.axes[0].get_xlim() == (100.0, 150.0)
+    figure = plot.raster(times, index, duration=50.0)
+    assert figure.axes[0].get_xlim() == (0.0, 50.0)
+
+
+def test_a_shortened_last_bin_keeps_its_rate():
+    times = np.arange(1, 1001) * 0.1
+    figure = plot.raster(times, np.zeros(1000, int), start=0.0, stop=12.0)
+    np.testing.assert_allclose(heights(figure.axes[1]), [10_000.0] * 3)
+    assert widths(figure.axes[1]).sum() == pytest.approx(12.0)
+
+
+@pytest.mark.parametrize("limits", [{}, {"duration": 100.0}, {"start": 20.0, "stop": 100.0}])
+@pytest.mark.parametrize("n", [None, 1, 40])
+@pytest.mark.parametrize("histogram", [True, False])
+def test_empty_raster(tmp_path, limits, n, histogram):
+    figure = plot.raster([], [], n=n, histogram=histogram, groups={"exc": slice(0, 3)}, **limits)
+    if limits:
+        assert figure.axes[-1].get_xlim() == (limits.get("start", 0.0), 100.0)
+    if n == 40:
+        np.testing.assert_allclose(figure.axes[0].get_ylim(), [-1.95, 40.95])
+    plot.save(figure, tmp_path / "empty.png")
+
+
+def test_low_rates_fill_the_histogram():
+    figure = plot.raster([1.0, 900.0], [0, 1], n=400, duration=1000.0)
+    peak = heights(figure.axes[1]).max()
+    assert peak == pytest.approx(0.5)
+    assert peak < figure.axes[1].get_ylim()[1] < 2 * peak
+
+
+@pytest.mark.parametrize(
+    "exc", [slice(0, 20), slice(None, 20), range(20), np.arange(20), np.arange(30) < 20]
+)
+def test_groups_have_colours_of_their_own(exc):
+    times, index = spikes()
+    figure = plot.raster(times, index, groups={"exc": exc, "inh": range(20, 25)})
+    lines = figure.axes[0].lines
+    assert [line.get_label() for line in lines] == ["exc", "inh", "other"]
+    assert len({line.get_color() for line in lines}) == 3
+    for line, (low, high) in zip(lines, [(0, 20), (20, 25), (25, 30)], strict=True):
+        members = (index >= low) & (index < high)
+        np.testing.assert_array_equal(line.get_ydata(), index[members])
+        np.testing.assert_array_equal(line.get_xdata(), times[members])
+    legend = figure.axes[0].get_legend()
+    assert legend is not None and len(legend.get_texts()) == 3
+    plain = plot.raster(times, index)
+    np.testing.assert_array_equal(heights(figure.axes[1]), heights(plain.axes[1]))
+
+
+def test_max_points_thins_the_dots_only():
+    times, index = spikes(n=100)
+    full, thin = plot.raster(times, index), plot.raster(times, index, max_points=50)
+    assert len(dots(full)) == len(times) > 50
+    assert len({tuple(dot) for dot in dots(thin)} & {tuple(dot) for dot in dots(full)}) == 50
+    np.testing.assert_array_equal(heights(thin.axes[1]), heights(full.axes[1]))
+    for ours, theirs in zip(thin.axes, full.axes, strict=True):
+        assert ours.get_xlim() == theirs.get_xlim() and ours.get_ylim() == theirs.get_ylim()
+    assert "50 of" in thin.axes[0].get_title(loc="right")
+    assert full.axes[0].get_title(loc="right") == ""
+
+
+def test_raster_draws_where_it_is_told():
+    times, index = spikes()
+    figure = Figure()
+    assert plot.raster(times, index, fig=figure) is figure
+    assert len(figure.axes) == 2
+    figure = Figure(layout="constrained")
+    left = figure.add_subfigure(figure.add_gridspec(1, 2)[0])
+    assert plot.raster(times, index, fig=left) is figure
+    figure = Figure()
+    axes = figure.subplots(1, 2)
+    assert plot.raster(times, index, ax=axes[1], histogram=False) is figure
+    assert len(figure.axes) == 2 and not axes[0].lines
+
+
+@pytest.mark.parametrize("layout", ["constrained", "none"])
+@pytest.mark.parametrize("subplot", [True, False])
+def test_histogram_shares_the_place_of_the_axes(layout, subplot):
+    figure = Figure(layout=layout)
+    axes = figure.subplots(1, 2)[0] if subplot else figure.add_axes((0.2, 0.2, 0.6, 0.6))
+    place = axes.get_position()
+    assert plot.raster(*spikes(), ax=axes, title="Left") is figure
+    figure.canvas.draw()
+    lower = figure.axes[-1]
+    upper_box, lower_box = axes.get_position(), lower.get_position()
+    assert axes.get_title() == "Left" and lower is not axes
+    assert 0.01 < upper_box.y0 - lower_box.y1 < 0.1
+    assert upper_box.height > 3 * lower_box.height
+    if layout == "none":
+        assert upper_box.y1 == pytest.approx(place.y1)
+        assert lower_box.y0 == pytest.approx(place.y0)
+    tight = figure.get_tightbbox()
+    assert tight.y0 >= 0 and tight.x0 >= 0
+
+
+def test_dots_are_rasterised(tmp_path):
+    times, index = spikes(n=2000)
+    path = plot.save(plot.raster(times, index), tmp_path / "raster.svg")
+    # 20,000 vector dots take megabytes.
+    assert path.stat().st_size < 400_000
+
+
+def test_traces():
+    times = np.arange(0.1, 10.0, 0.1)
+    values = np.stack([np.sin(times), np.cos(times)], axis=1)
+    figure = plot.traces(times, values, labels=["a", "b"], ylabel="Calcium (µM)")
+    (axes,) = figure.axes
+    for line, column in zip(axes.lines, values.T, strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), np.stack([times, column], axis=1))
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("Time (ms)", "Calcium (µM)")
+    np.testing.assert_allclose(axes.get_xlim(), times[[0, -1]])
+    assert plot.traces(times, values[:, 0], ax=axes) is figure
+    assert len(axes.lines) == 3
+    assert plot.traces([], []).axes[0].get_ylabel() == "Membrane potential (mV)"
+
+
+def test_population_rate():
+    times, _ = spikes()
+    figure = plot.population_rate(times, 30, 10.0, 0.0, 500.0, label="all")
+    (axes,) = figure.axes
+    edges, rate = analysis.population_rate(times, 30, 10.0, 0.0, 500.0)
+    assert axes.lines[0].get_drawstyle() == "steps-post"
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), edges)
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), np.append(rate, rate[-1]))
+    plot.population_rate(times, 3, 10.0, 0.0, 500.0, label="ten times", ax=axes)
+    assert axes.lines[0].get_color() != axes.lines[1].get_color()
+    assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 10 * rate.max()
+    assert axes.get_xlim() == (0.0, 500.0)
+
+
+@pytest.mark.parametrize(
+    "ending, magic", [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml"), ("EPS", b"%!PS")]
+)
+def test_save_writes_by_the_ending(tmp_path, ending, magic):
+    path = tmp_path / "new" / "folder" / f"picture.{ending}"
+    figure = plot.raster(*spikes(), groups={"exc": slice(0, 20)})
+    assert plot.save(figure, str(path)) == path
+    assert path.read_bytes().startswith(magic)
+
+
+@pytest.mark.parametrize("name", ["picture.gif", "picture", "picture.png.txt"])
+def test_save_names_the_endings(tmp_path, name):
+    with pytest.raises(ValueError, match=r"path is .*\.png, \.pdf, \.svg, \.eps"):
+        plot.save(Figure(), tmp_path / "folder" / name)
+    assert not (tmp_path / "folder").exists()
+
+
+def test_pyplot_stays_out_of_it(tmp_path):
+    script = f"""
+import sys
+from jsnn import plot
+assert "matplotlib" not in sys.modules
+plot.save(plot.raster([1.0, 2.0], [0, 1]), {str(tmp_path / "a.png")!r})
+plot.save(plot.traces([1.0, 2.0], [0, 1]), {str(tmp_path / "b.png")!r})
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: plot.raster([1.0], [0, 1]), r"times has shape \(1,\) and index \(2,\)"),
+        (lambda: plot.raster([np.inf], [0]), r"times holds NaN or infinity"),
+        (lambda: plot.raster([1.0], [0.0]), r"index has dtype float64; .* integers"),
+        (lambda: plot.raster([], [], duration=-1.0), r"start = 0.0 to -1.0 ms"),
+        (lambda: plot.raster([], [], start=3.0), r"start = 3.0 to 3.0 ms"),
+        (lambda: plot.raster([], [], duration=1.0, stop=2.0), r"duration is 1.0 and stop is 2.0"),
+        (lambda: plot.raster([], [], bin_ms=0.0), r"bin_ms is 0.0; .* positive"),
+        (lambda: plot.raster([], [], n=0), r"n is 0; .* at least 1"),
+        (lambda: plot.raster([], [], max_points=0), r"max_points is 0; .* at least 1"),
+        (
+            lambda: plot.raster([], [], fig=Figure(), ax=Figure().subplots()),
+            r"fig and ax are both given",
+        ),
+        (
+            lambda: plot.raster([1.0], [0], groups={"a": [0, 1], "b": [0]}),
+            r"groups\['b'\] shares cells",
+        ),
+        (lambda: plot.raster([1.0], [0], groups={"a": 0.5}), r"groups\['a'\] is 0.5; .* slice"),
+        (lambda: plot.traces([[1.0]], [1.0]), r"times has shape \(1, 1\)"),
+        (lambda: plot.traces([1.0], [1.0, 2.0]), r"values has shape \(2,\); .* T = 1"),
+        (lambda: plot.traces([1.0], [[1.0, 2.0]], labels=["a"]), r"labels is \['a'\]; .* 2 names"),
+    ],
+)
+def test_bad_input_is_named(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

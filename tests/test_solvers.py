@@ -1,0 +1,218 @@
+"""Solvers against SciPy, their measured order of convergence, and the refractory membrane."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+from scipy.linalg import expm
+
+from jsnn import Population
+from jsnn.neurons import LIF
+from jsnn.population import PopulationState
+from jsnn.receptors import Alpha, Delta, Exponential
+from jsnn.solvers import RK4, Euler, Exact, ExponentialEuler
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+NEURON = {"tau_m": 10.0, "c_m": 250.0, "e_l": -70.0, "v_th": 1e6, "i_e": 80.0}
+
+
+def population(receptors, solver, **neuron):
+    initial = {"v": -63.0}
+    for name, receptor in receptors.items():
+        initial |= {f"{name}.{s}": 30.0 + 10 * i for i, s in enumerate(receptor.states)}
+    return Population(
+        LIF(**{**NEURON, **neuron}), 2, receptors, solver=solver, initial=initial
+    )
+
+
+def advanced(made, dt, n_steps, current=0.0):
+    """The membrane after some steps without arrivals."""
+
+    @jax.jit
+    def run(state):
+        coefficients = made.prepare(dt)
+        step = lambda _, state: made.step(coefficients, state, {}, jnp.asarray([current]), dt)[0]
+        return jax.lax.fori_loop(0, n_steps, step, state)
+
+    return run(made.init(jax.random.key(0)))
+
+
+def right_hand_side(receptors, current, tau_m=10.0):
+    """dv/dt and the filters, written apart from the package. Order: v, then each filter."""
+
+    def slope(_, y):
+        made, total, at = [], current + NEURON["i_e"], 1
+        for receptor in receptors.values():
+            tau = float(receptor.tau)
+            if isinstance(receptor, Exponential):
+                out = y[at]
+                made += [-out / tau]
+            else:
+                out = y[at + 1]
+                made += [-y[at] / tau, y[at] - out / tau]
+            at += len(receptor.states)
+            total += out if receptor.e_rev is None else out * (float(receptor.e_rev) - y[0])
+        return [-(y[0] - NEURON["e_l"]) / tau_m + total / NEURON["c_m"], *made]
+
+    return slope
+
+
+def start(made):
+    state = made.init(jax.random.key(0))
+    filters = [float(x[0]) for own in state.receptors.values() for x in own.values()]
+    return [-63.0, *filters]
+
+
+CURRENTS = {
+    "exponential": lambda: {"a": Exponential(2.0)},
+    "alpha": lambda: {"a": Alpha(0.7)},
+    "alpha of the membrane's time constant": lambda: {"a": Alpha(10.0)},
+    "exponential of the membrane's time constant": lambda: {"a": Exponential(10.0)},
+    "three, two of them equal": lambda: {"a": Alpha(3.0), "b": Exponential(3.0), "c": Alpha(0.4)},
+}
+
+
+@pytest.mark.parametrize("name", CURRENTS)
+@pytest.mark.parametrize("dt", [0.1, 2.0])
+def test_exact_equals_the_integrated_equations(name, dt):
+    receptors = CURRENTS[name]()
+    made = population(receptors, Exact())
+    n_steps = round(6 / dt)
+    wanted = solve_ivp(
+        right_hand_side(receptors, 40.0), (0, 6), start(made), "DOP853", rtol=1e-12, atol=1e-12
+    ).y[:, -1]
+    state = advanced(made, dt, n_steps, 40.0)
+    filters = [x[0] for own in state.receptors.values() for x in own.values()]
+    np.testing.assert_allclose([state.cell["v"][0], *filters], wanted, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("tau_m, tau", [(10.0, 2.0), (10.0, 10.0), (10.0, 10.0 + 1e-9), (0.3, 80.0)])
+def test_propagator_equals_scipy(tau_m, tau):
+    made = population({"a": Alpha(tau)}, Exact(), tau_m=tau_m)
+    dt, c = 0.1, NEURON["c_m"]
+    # v, di, i, current, 1
+    matrix = np.zeros((5, 5))
+    matrix[0] = [-1 / tau_m, 0, 1 / c, 1 / c, NEURON["e_l"] / tau_m + NEURON["i_e"] / c]
+    matrix[1, 1] = matrix[2, 2] = -1 / tau
+    matrix[2, 1] = 1
+    wanted = expm(matrix * dt)[:3]
+    found = np.asarray(made.prepare(dt).solver)[..., 0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-16)
+
+
+def test_propagator_of_each_cell():
+    taus = np.array([2.0, 10.0])
+    made = population({"a": Exponential(taus)}, Exact(), tau_m=np.array([10.0, 4.0]))
+    found = made.prepare(0.1).solver
+    assert found.shape == (2, 4, 2)
+    for i, (tau_m, tau) in enumerate(zip((10.0, 4.0), taus, strict=True)):
+        one = population({"a": Exponential(tau)}, Exact(), tau_m=tau_m).prepare(0.1).solver
+        np.testing.assert_allclose(found[..., i], one[..., 0], rtol=1e-13)
+
+
+def test_float32_propagator_is_as_precise_as_float32():
+    """The sum of its errors over a second of steps stays below a microvolt."""
+    precise = population({"a": Alpha(2.0)}, Exact()).prepare(0.1).solver
+    with jax.enable_x64(False):
+        found = np.asarray(population({"a": Alpha(2.0)}, Exact()).prepare(0.1).solver)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, precise, rtol=5e-6, atol=1e-9)
+
+
+CONDUCTANCES = {"a": lambda: Exponential(5.0, e_rev=0.0), "b": lambda: Alpha(3.0, e_rev=-80.0)}
+
+
+@pytest.mark.parametrize(
+    "solver, order, dt",
+    [(Euler(), 1, 0.05), (ExponentialEuler(), 1, 0.05), (RK4(), 4, 0.4), (RK4(3), 4, 1.2)],
+    ids=["Euler", "ExponentialEuler", "RK4", "RK4(3)"],
+)
+def test_order_of_convergence(solver, order, dt):
+    receptors = {name: make() for name, make in CONDUCTANCES.items()}
+    made = population(receptors, solver)
+    wanted = solve_ivp(
+        right_hand_side(receptors, 0.0), (0, 4.8), start(made), "DOP853", rtol=1e-13, atol=1e-13
+    ).y[0, -1]
+    errors = [
+        abs(float(advanced(made, dt / k, round(4.8 / dt) * k).cell["v"][0]) - wanted)
+        for k in (1, 2, 4)
+    ]
+    measured = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert abs(measured[-1] - order) < 0.15, (errors, measured)
+    assert errors[-1] > 1e-13  # or the order is that of rounding
+
+
+def test_substeps_are_shorter_steps():
+    receptors = {name: make() for name, make in CONDUCTANCES.items()}
+    fine = advanced(population(receptors, RK4()), 0.1, 12)
+    coarse = advanced(population(receptors, RK4(4)), 0.4, 3)
+    np.testing.assert_allclose(fine.cell["v"], coarse.cell["v"], rtol=1e-13)
+
+
+def test_exponential_euler_is_exact_for_constant_input():
+    made = population({}, ExponentialEuler())
+    state = advanced(made, 5.0, 3, 40.0)
+    v_inf = NEURON["e_l"] + (40.0 + NEURON["i_e"]) * 10.0 / NEURON["c_m"]
+    np.testing.assert_allclose(state.cell["v"], v_inf + (-63.0 - v_inf) * np.exp(-1.5), rtol=1e-13)
+
+
+@pytest.mark.parametrize("solver", [Exact(), RK4(2), Euler(), ExponentialEuler()])
+def test_refractory_membrane_stands_still_and_receptors_go_on(solver):
+    made = population({"a": Exponential(2.0), "x": Delta()}, solver)
+    state = made.init(jax.random.key(0))
+    state = PopulationState(state.cell, state.receptors, jnp.asarray([2, 0], jnp.int32))
+    arrivals = {"x": jnp.full(2, 0.5), "a": jnp.full(2, 1.0)}
+    coefficients = made.prepare(0.1)
+    step = jax.jit(lambda s: made.step(coefficients, s, arrivals, jnp.zeros(1), 0.1)[0])
+    vs, currents, left = [], [], []
+    for _ in range(3):
+        state = step(state)
+        vs.append(np.asarray(state.cell["v"]))
+        currents.append(np.asarray(state.receptors["a"]["i"]))
+        left.append(state.refractory.tolist())
+    vs, currents = np.array(vs), np.array(currents)
+    assert left == [[1, 0], [0, 0], [0, 0]]
+    assert np.all(vs[:2, 0] == -63.0)  # the Delta arrivals are lost too
+    assert vs[2, 0] > -63.0 + 0.4 and np.all(np.diff(vs[:, 1]) > 0.4)
+    np.testing.assert_array_equal(currents[:, 0], currents[:, 1])
+    decay = {Euler: 1 - 0.1 / 2}.get(type(solver), np.exp(-0.1 / 2))
+    wanted, y = [], 30.0
+    for _ in range(3):
+        y = y * decay + 1.0
+        wanted.append(y)
+    np.testing.assert_allclose(currents[:, 0], wanted, rtol=1e-8)
+
+
+@pytest.mark.parametrize("t_ref, frozen", [(0.0, 0), (0.1, 1), (2.0, 20)])
+def test_t_ref_freezes_so_many_following_steps(t_ref, frozen):
+    """After a spike the membrane is v_reset for t_ref/dt more steps, then moves."""
+    made = population({}, Exact(), v_th=-55.0, t_ref=t_ref, i_e=2000.0, v_reset=-68.0)
+    state = made.init(jax.random.key(0))
+    coefficients = made.prepare(0.1)
+    step = jax.jit(lambda s: made.step(coefficients, s, {}, jnp.zeros(1), 0.1)[:2])
+    vs, fired = [], []
+    for _ in range(60):
+        state, spike = step(state)
+        vs.append(float(state.cell["v"][0]))
+        fired.append(bool(spike[0]))
+    first = fired.index(True)
+    assert vs[first : first + frozen + 1] == [-68.0] * (frozen + 1)
+    assert vs[first + frozen + 1] > -68.0
+
+
+def test_exact_refuses_conductances():
+    with pytest.raises(ValueError, match=r"Exact.*\['g'\].*RK4"):
+        Population(LIF(), 2, {"g": Exponential(2.0, e_rev=0.0)}, solver=Exact())
+
+
+@pytest.mark.parametrize("substeps, error", [(0, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_bad_substeps(substeps, error):
+    with pytest.raises(error, match=f"substeps={substeps}"):
+        RK4(substeps)
