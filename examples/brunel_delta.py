@@ -136,7 +136,7 @@ def build_frozen(path: str) -> jsnn.Network:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = common.parser(__doc__.splitlines()[0], 1000.0)
+    made = common.parser("Brunel's random balanced network with delta synapses", 1000.0)
     made.add_argument("--g", type=float, default=G, help="ratio of inhibition to excitation")
     made.add_argument("--eta", type=float, default=ETA, help="drive relative to threshold")
     made.add_argument("--checkpoint", metavar="FOLDER", help="keep the run there, or resume it")

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 # A time is a whole number of steps if it is within this part of a step of one. float32 carries
@@ -36,7 +37,7 @@ def exprel(x: ArrayLike) -> Array:
 
 def concrete(value: Any) -> np.ndarray | None:
     """The value as a NumPy array, or None while JAX traces it and no check is possible."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return None
     try:
         return np.asarray(value)

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ def run(
     key: Array | None = None,
     state: State | None = None,
     record: Mapping[str, Recorder] | None = None,
-    devices: int | Sequence[jax.Device] | None = None,
+    devices: int | Sequence[Any] | None = None,
     progress: bool = True,
     segment: float | None = None,
     checkpoint: str | os.PathLike | None = None,
@@ -57,33 +58,32 @@ def run(
     record = check_record(network, record)
     if (key is None) == (state is None):
         raise ValueError("give either key or state, to start from")
-    if state is None:
-        assert key is not None
-        state = network.init(key)
+    now = state if key is None else network.init(key)
+    assert now is not None
     kept = None
     if checkpoint is not None:
-        kept = Checkpoint(checkpoint, fingerprint(network.on(None), state, record))
+        kept = Checkpoint(checkpoint, fingerprint(network.on(None), now, record))
     if devices is not None:
         network = network.on(devices)
     capacity = _capacity(network, steps, record, segment)
 
-    first = int(state.step)
+    first = int(now.step)
     end = first + steps
     parts: list[tuple[int, int, dict[str, np.ndarray]]] = []
-    if kept is not None and (loaded := kept.load(state)) is not None:
-        state, parts = loaded
-        if int(state.step) > end:
+    if kept is not None and (loaded := kept.load(now)) is not None:
+        now, parts = loaded
+        if int(now.step) > end:
             raise ValueError(
-                f"checkpoint={str(checkpoint)!r} is at t={int(state.step) * network.dt:g} ms, "
+                f"checkpoint={str(checkpoint)!r} is at t={int(now.step) * network.dt:g} ms, "
                 f"beyond the end of this run at {end * network.dt:g} ms; give a longer duration"
             )
 
     if network.mesh is not None:  # where it will be after a segment: otherwise JAX compiles twice
-        state = jax.device_put(state, NamedSharding(network.mesh, PartitionSpec()))
+        now = jax.device_put(now, NamedSharding(network.mesh, PartitionSpec()))
     start = time.perf_counter()
-    if int(state.step) < end:  # no step: compiles, and is remembered for the next run
+    if int(now.step) < end:  # no step: compiles, and is remembered for the next run
         nothing = jnp.asarray(0, jnp.int32)
-        jax.block_until_ready(advance_from_host(network, state, nothing, capacity, record))
+        jax.block_until_ready(advance_from_host(network, now, nothing, capacity, record))
     compiled = time.perf_counter()
 
     spikes = dict.fromkeys(network.populations, 0)
@@ -93,28 +93,28 @@ def run(
     n_segments = 0
     with tqdm(
         total=round(steps * network.dt),
-        initial=round((int(state.step) - first) * network.dt),
+        initial=round((int(now.step) - first) * network.dt),
         unit=" ms",
         disable=None if progress else True,
     ) as bar:
-        while (now := int(state.step)) < end:
+        while (begin := int(now.step)) < end:
             tick = time.perf_counter()
-            length = min(length, end - now)
+            length = min(length, end - begin)
             some = jnp.asarray(length, jnp.int32)
-            solution = advance_from_host(network, state, some, capacity, record)
-            state = solution.state
+            solution = advance_from_host(network, now, some, capacity, record)
+            now = solution.state
             part = {
                 f"{name}/{what}": values
                 for name, own in record.items()
                 for what, values in own.to_host(solution.records[name]).items()
             }
-            network.raise_if_failed(state)
-            parts.append((now, now + length, part))
+            network.raise_if_failed(now)
+            parts.append((begin, begin + length, part))
             for name, count in solution.stats["spikes"].items():
                 spikes[name] += int(count)
             if kept is not None:
-                kept.save(state, now, now + length, part)
-            bar.update(round((now + length - first) * network.dt) - bar.n)
+                kept.save(now, begin, begin + length, part)
+            bar.update(round((begin + length - first) * network.dt) - bar.n)
             n_segments += 1
             if segment is None:
                 a_step = (time.perf_counter() - tick) / length
@@ -131,7 +131,7 @@ def run(
         "segments": n_segments,
         "spikes": spikes,
     }
-    return Solution(state, records, state.status, stats)
+    return Solution(now, records, now.status, stats)
 
 
 def _capacity(

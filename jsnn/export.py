@@ -50,7 +50,9 @@ def save_npz(path: str | os.PathLike, **arrays: Any) -> Path:
     """Write arrays to a compressed `.npz`, under the given name and no other."""
     path = _parent(path)
     with open(path, "wb") as file:  # np.savez itself would append an ending
-        np.savez_compressed(file, **{name: np.asarray(value) for name, value in arrays.items()})
+        np.savez_compressed(
+            file, allow_pickle=False, **{name: np.asarray(x) for name, x in arrays.items()}
+        )
     return path
 
 

@@ -6,7 +6,7 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -18,12 +18,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jsnn._math import check_memory, check_number
 from jsnn._random import TILE, key_words
 from jsnn.delivery import Delivery, EventDriven, segment_sum_step
-from jsnn.inputs import Cells, Input, Prepared, Target
+from jsnn.inputs import Cells, NoiseCurrent, Poisson, Prepared, SpikeList, StepCurrent, Target
 from jsnn.population import Coefficients, Population, PopulationState
 from jsnn.projection import Projection, Synapses, build, check_sign, locate, receptor_of, split
 
 NEVER = 2**31 - 1  # the step at which nothing went wrong
 _LONGEST_BLOCK = 64  # steps; longer delays do not make longer blocks, which only cost memory
+SpikeInput = Poisson | SpikeList
+CurrentInput = StepCurrent | NoiseCurrent
+Input = SpikeInput | CurrentInput
 AXIS = "cells"  # of the mesh of devices that cells are divided over
 
 
@@ -114,8 +117,10 @@ class Network(eqx.Module):
         self.inputs = dict(inputs or {})
         for name, source in self.inputs.items():
             self._check_input(f"input {name!r}", source)
-        if projections and key is None:
-            raise ValueError("key is missing; give one, as jax.random.key(1), to draw edges from")
+        if key is None:
+            if projections:
+                raise ValueError("key is missing; give one, as jax.random.key(1), to draw with")
+            key = jax.random.key(0)  # nothing is drawn
         self.synapses = {}
         for name, projection in (projections or {}).items():
             own = jax.random.fold_in(key, zlib.crc32(name.encode()))
@@ -125,9 +130,8 @@ class Network(eqx.Module):
             check_memory(f"projection {name!r}: the buffer of arrivals", 4.0 * size)
             if size >= 2**31:
                 raise ValueError(
-                    f"projection {name!r}: delays of {synapses.max_delay} steps onto "
-                    f"{self.populations[synapses.post[0]].n} cells make a buffer of {size} numbers; "
-                    "give shorter delays or split the population"
+                    f"projection {name!r}: delays of {synapses.max_delay} steps make a buffer of "
+                    f"{size} numbers; give shorter delays or split the population"
                 )
 
     def _check_input(self, where: str, source: Input) -> None:
@@ -136,7 +140,7 @@ class Network(eqx.Module):
             source.check(self.dt, high - low)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-        if not source.is_current:
+        if isinstance(source, SpikeInput):
             receptor = receptor_of(where, self.populations[name], source.receptor)
             check_sign(where, self.populations[name], receptor, source.weight)
 
@@ -169,14 +173,14 @@ class Network(eqx.Module):
             )
         return made
 
-    def on(self, devices: int | Sequence[jax.Device] | None) -> "Network":
+    def on(self, devices: int | Sequence[Any] | None) -> "Network":
         """The same network with its cells divided over several devices; None or 1 takes that back.
 
         Neurons, and the edges onto them, are divided into contiguous parts. The spikes are the
         same on any number of devices. Several devices of a CPU exist if JAX was told so before
         anything else: `jax.config.update("jax_num_cpu_devices", 2)`.
         """
-        if devices is None or isinstance(devices, int) and not isinstance(devices, bool):
+        if devices is None or isinstance(devices, int):
             count = 1 if devices is None else devices
             there = jax.devices()
             if not 1 <= count <= len(there):
@@ -249,7 +253,7 @@ class Network(eqx.Module):
             sent = source.block(
                 coefficients.inputs[name], own, steps, cells[population], target, self.dt
             )
-            if source.is_current:
+            if isinstance(source, CurrentInput):
                 currents[population] = currents[population] + sent
             else:
                 receptor = receptor_of(name, self.populations[population], source.receptor)
@@ -396,7 +400,7 @@ class Network(eqx.Module):
             if step != NEVER:
                 raise ValueError(
                     f"input {name!r}: at t={step * self.dt:g} ms its rate was above "
-                    f"max_rate={self.inputs[name].max_rate:g} Hz; give a higher max_rate"
+                    "max_rate; give a higher one"
                 )
 
     def part(self, address: str) -> tuple[str, int, int]:

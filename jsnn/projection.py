@@ -193,7 +193,7 @@ def build(
         for q, (post_part, sub_post) in enumerate(zip(posts, _starts(posts), strict=True)):
             part, chosen = _between(edges, sub_pre, sub_post)
             receptor = receptor_of(where, populations[post_part[0]], projection.receptor)
-            own_weight = weight[chosen] if weight.ndim else weight
+            own_weight = jnp.asarray(weight[chosen] if weight.ndim else weight)
             check_sign(where, populations[post_part[0]], receptor, own_weight)
             own_delay = delay[chosen] if delay.ndim else delay
             low, high = int(own_delay.min(initial=2**31)), int(own_delay.max(initial=0))

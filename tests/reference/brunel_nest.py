@@ -2,8 +2,9 @@
 
     python tests/reference/brunel_nest.py
 
-writes them to `brunel_nest.json` beside this file. Rates are over all neurons and the whole second. The coefficient of variation and the correlations
-leave out the first 100 ms, in which the network starts.
+writes them to `brunel_nest.json` beside this file. Rates are over all neurons and the whole second.
+The coefficient of variation and the correlations leave out the first 100 ms, in which the network
+starts.
 """
 
 import json

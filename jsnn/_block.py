@@ -1,0 +1,134 @@
+"""A block of steps without communication, and the delivery of its spikes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jsnn import spikes as spikes_
+from jsnn.delivery import EventDriven, Rows
+from jsnn.inputs import Cells
+from jsnn.network import AXIS, Network, NetworkCoefficients, State
+from jsnn.record import Block, Recorder
+
+
+def block(
+    network: Network,
+    record: dict[str, Recorder],
+    local: dict[str, int],
+    first: dict[str, Any],
+    coefficients: NetworkCoefficients,
+    rows: dict[str, Rows],
+    length: int | Array,
+    offset: Array,
+    state: State,
+    buffers: dict[str, Array],
+    counts: dict[str, Array],
+):
+    """`length` steps without communication, at most the least delay, then the delivery."""
+    room = length if isinstance(length, int) else network.block
+    steps = state.step + jnp.arange(room, dtype=jnp.int32)
+    cells = {name: Cells(first[name], n) for name, n in local.items()}
+    arrivals, currents = network.external(coefficients, state.key, steps, cells)
+    event_driven = isinstance(network.delivery, EventDriven)
+    real = {
+        name: first[name] + jnp.arange(local[name]) < network.populations[name].n for name in local
+    }
+
+    # (a) the steps: nothing here looks across cells
+    def one(populations, at):
+        step, arrivals, currents = at
+        populations, fired, _ = network.advance(
+            coefficients, populations, state.buffers, arrivals, currents, step
+        )
+        fired = {name: jnp.where(real[name], own, 0) for name, own in fired.items()}
+        samples = {name: own.sample(network, populations, first) for name, own in record.items()}
+        bits = {name: own > 0 for name, own in fired.items()}
+        return populations, (bits, {} if event_driven else fired, samples)
+
+    populations, (bits, fired, samples) = _scan(
+        one, state.populations, (steps, arrivals, currents), length
+    )
+    if event_driven and network.synapses:
+        populations = _not_differentiable(populations)
+
+    # (b) the spikes of the block, of all devices
+    words = {name: spikes_.pack(own) for name, own in bits.items()}
+    everyone = (
+        words
+        if network.mesh is None
+        else {name: lax.all_gather(own, AXIS, axis=1, tiled=True) for name, own in words.items()}
+    )
+    if not event_driven and network.mesh is not None:
+        fired = {n: lax.all_gather(own, AXIS, axis=1, tiled=True) for n, own in fired.items()}
+
+    # (c) the slots that have been read are cleared, and the spikes delivered
+    waiting = {}
+    for name, synapses in network.synapses.items():
+        buffer = state.buffers[name]
+        if synapses.max_delay > 0:
+            buffer = _clear(buffer, steps, length)
+        population, first_pre, _ = synapses.pre
+        sent = everyone[population] if event_driven else fired[population]
+        waiting[name] = network.delivery(buffer, sent, rows[name], first_pre, state.step)
+    if any(synapses.min_delay == 0 for synapses in network.synapses.values()):
+        populations = network.receive_at_once(coefficients, populations, waiting, state.step)
+        for name, synapses in network.synapses.items():
+            if synapses.min_delay == 0:
+                waiting[name] = _clear(waiting[name], steps, length)
+
+    block = Block(offset, steps, words, bits, samples)
+    buffers = {name: own.write(network, name, buffers[name], block) for name, own in record.items()}
+    counts = {
+        name: own + jnp.sum(lax.population_count(words[name])).astype(jnp.int32)
+        for name, own in counts.items()
+    }
+    status = network.check(state.status, coefficients, populations, steps, length)
+    state = State(state.step + length, state.key, populations, waiting, status)
+    return state, buffers, counts
+
+
+def _scan(body, carry, xs, length: int | Array):
+    """`lax.scan` over the first `length` of xs, which may be traced; what is left out gives 0."""
+    if isinstance(length, int):
+        return lax.scan(body, carry, xs)
+    at = lambda i: jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, 0, False), xs)  # noqa: E731
+    room = jax.tree.leaves(xs)[0].shape[0]
+    made = jax.eval_shape(body, carry, jax.eval_shape(at, 0))[1]
+    made = jax.tree.map(lambda y: jnp.zeros((room, *y.shape), y.dtype), made)
+
+    def step(i, both):
+        carry, made = both
+        carry, new = body(carry, at(i))
+        put = lambda y, row: lax.dynamic_update_index_in_dim(y, row, i, 0)  # noqa: E731
+        return carry, jax.tree.map(put, made, new)
+
+    return lax.fori_loop(0, length, step, (carry, made))
+
+
+def _clear(buffer: Array, steps: Array, length: int | Array) -> Array:
+    """Set the slots of the first `length` steps to 0."""
+    slots = buffer.shape[0]
+    empty = jnp.zeros((1, buffer.shape[1]), buffer.dtype)
+
+    def clear(i, buffer):
+        return lax.dynamic_update_slice_in_dim(buffer, empty, steps[i] % slots, 0)
+
+    return lax.fori_loop(0, length, clear, buffer)
+
+
+@jax.custom_vjp
+def _not_differentiable(populations):
+    """The identity, which refuses to be differentiated: the counts in the buffers would cut the
+    gradient through the spikes in silence."""
+    return populations
+
+
+def _refuse(populations):
+    raise NotImplementedError(
+        "EventDriven delivery is not differentiable; build the network with delivery=SegmentSum()"
+    )
+
+
+_not_differentiable.defvjp(_refuse, _refuse)

@@ -1,0 +1,65 @@
+"""Spikes and currents from outside.
+
+An input is prepared once: `prepare` gives coefficients whose last axis is that of all cells of
+the target population (or 1), with no effect outside the part it is aimed at. `block` then gives
+what arrives in each of the steps: amounts onto the receptor for spikes, pA for currents,
+`[len(steps), cells.n]` or `[len(steps), 1]`.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jsnn._random import TILE
+
+
+class Cells(NamedTuple):
+    """Which cells of a population are meant: n of them from number `first` on.
+
+    Both are multiples of the tile; on one device `first` is a plain integer.
+    """
+
+    first: Any
+    n: int
+
+
+class Target(NamedTuple):
+    """Cells low..high-1 of a population of n."""
+
+    n: int
+    low: int
+    high: int
+
+
+class Prepared(NamedTuple):
+    """Coefficients of an input: `cells` has the cells as last axis (or 1), `shared` has not."""
+
+    cells: Any
+    shared: Any
+
+
+def embed(values: Array, target: Target) -> Array:
+    """Values of the target cells, `[..., m]` or shared, placed among those of the population."""
+    n, low, high = target
+    if values.ndim == 0 or values.shape[-1] == 1 or high - low == n:
+        return values
+    return jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(low, n - high)])
+
+
+def within(values: Array, target: Target) -> Array:
+    """The same, with 0 for the cells that are no target."""
+    n, low, high = target
+    if high - low == n:
+        return values
+    cells = np.arange(n)
+    return jnp.where((cells >= low) & (cells < high), embed(values, target), 0)
+
+
+def local(values: Array, target: Target, cells: Cells) -> Array:
+    """The columns of the given cells, which may reach into the padding."""
+    if values.shape[-1] == 1:
+        return values
+    padded = jnp.pad(values, ((0, 0), (0, TILE * -(-target.n // TILE) + cells.n - target.n)))
+    return lax.dynamic_slice_in_dim(padded, cells.first, cells.n, axis=1)

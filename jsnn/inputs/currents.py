@@ -1,0 +1,135 @@
+"""Currents that are constant in pieces, given or random."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jsnn._math import (
+    as_real,
+    check_cells,
+    check_number,
+    concrete,
+    whole_steps,
+    whole_steps_array,
+)
+from jsnn._random import cell_words, normal
+from jsnn.inputs._common import Cells, Prepared, Target, within
+
+
+class StepCurrent(eqx.Module):
+    """A current that is piecewise constant in time.
+
+    **Arguments:**
+
+    - `target`: a population or slice.
+    - `times`: ms, `[k]`, increasing whole numbers of steps: from `times[j]` on the current is
+      `values[j]`, and 0 before `times[0]`.
+    - `values`: pA, `[k]`, or `[k, n]` with one column for each target cell.
+    - `delay`: ms, added to the times. NEST's generators have 1 ms by default.
+    """
+
+    times: Array
+    values: Array
+    target: str = eqx.field(static=True)
+    delay: float = eqx.field(static=True)
+
+    def __init__(self, target: str, times: ArrayLike, values: ArrayLike, *, delay: float = 0.0):
+        check_number("times", times, low=0.0)
+        check_number("values", values)
+        times, values = as_real(times), as_real(values)
+        if times.ndim != 1 or values.ndim not in (1, 2) or values.shape[0] != times.shape[0]:
+            raise ValueError(
+                f"times {times.shape} and values {values.shape}: give [k] times and [k] or [k, n] "
+                "values"
+            )
+        known = concrete(times)
+        if known is not None and np.any(np.diff(known) <= 0):
+            raise ValueError(f"times={known} must increase")
+        self.times, self.values, self.target, self.delay = times, values, target, delay
+
+    def check(self, dt: float, n: int) -> None:
+        whole_steps("delay", self.delay, dt)
+        times = concrete(self.times)
+        if times is not None:
+            whole_steps_array("times", times, dt)
+        if self.values.ndim == 2 and self.values.shape[1] != n:
+            raise ValueError(f"values has shape {self.values.shape}; give [k] or [k, {n}]")
+
+    def prepare(self, dt: float, target: Target) -> Prepared:
+        values = self.values if self.values.ndim == 2 else self.values[:, None]
+        values = within(values, target)
+        values = jnp.concatenate([jnp.zeros_like(values[:1]), values])
+        steps = jnp.rint(self.times / dt).astype(jnp.int32) + whole_steps("delay", self.delay, dt)
+        return Prepared(values, steps)
+
+    def block(
+        self, prepared: Prepared, key: Array, steps: Array, cells: Cells, target: Target, dt: float
+    ) -> Array:
+        return prepared.cells[jnp.searchsorted(prepared.shared, steps, side="right")]
+
+    def overflow(self, prepared: Prepared, steps: Array, dt: float) -> Array:
+        return jnp.zeros(steps.shape, bool)
+
+
+class NoiseCurrent(eqx.Module):
+    """Gaussian white noise in pieces: mean + std * N(0, 1), drawn anew for every cell and interval.
+
+    **Arguments:**
+
+    - `target`: a population or slice.
+    - `mean`, `std`: pA; a scalar or one number for each target cell.
+    - `interval`: ms for which a value is held; one step if left out. Halving it halves the
+      variance of the membrane, as with NEST's noise_generator.
+    - `start`, `stop`: ms.
+    """
+
+    mean: Array
+    std: Array
+    target: str = eqx.field(static=True)
+    interval: float | None = eqx.field(static=True)
+    start: float = eqx.field(static=True)
+    stop: float | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        target: str,
+        mean: ArrayLike = 0.0,
+        std: ArrayLike = 1.0,
+        *,
+        interval: float | None = None,
+        start: float = 0.0,
+        stop: float | None = None,
+    ):
+        check_number("mean", mean)
+        check_number("std", std, low=0.0)
+        self.mean, self.std, self.target = as_real(mean), as_real(std), target
+        self.interval, self.start, self.stop = interval, start, stop
+
+    def check(self, dt: float, n: int) -> None:
+        if self.interval is not None:
+            whole_steps("interval", self.interval, dt, least=1)
+        whole_steps("start", self.start, dt)
+        if self.stop is not None:
+            whole_steps("stop", self.stop, dt)
+        check_cells("mean", self.mean, n)
+        check_cells("std", self.std, n)
+
+    def prepare(self, dt: float, target: Target) -> Prepared:
+        return Prepared((within(self.mean, target), within(self.std, target)), ())
+
+    def block(
+        self, prepared: Prepared, key: Array, steps: Array, cells: Cells, target: Target, dt: float
+    ) -> Array:
+        mean, std = prepared.cells
+        held = 1 if self.interval is None else whole_steps("interval", self.interval, dt)
+        words = cell_words(key, steps // held, cells.first, cells.n)
+        live = steps >= whole_steps("start", self.start, dt)
+        if self.stop is not None:
+            live &= steps < whole_steps("stop", self.stop, dt)
+        noise = mean + std * normal(words, np.dtype(mean.dtype))
+        return jnp.where(live[:, None], noise, 0)
+
+    def overflow(self, prepared: Prepared, steps: Array, dt: float) -> Array:
+        return jnp.zeros(steps.shape, bool)

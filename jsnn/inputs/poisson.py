@@ -1,0 +1,190 @@
+"""Independent Poisson spike trains."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jsnn._math import (
+    as_real,
+    check_cells,
+    check_number,
+    concrete,
+    real_dtype,
+    whole_steps,
+)
+from jsnn._random import cell_words
+from jsnn.inputs._common import Cells, Prepared, Target, embed, local, within
+
+_MOST_COUNTS = 4096  # comparisons a draw may take
+
+
+class Poisson(eqx.Module):
+    """Independent Poisson spike trains, one for each target cell.
+
+    The number of spikes in a step is drawn from the Poisson distribution itself, by inverting it
+    at one uniform 32-bit number: probabilities are right to 2^-32.
+
+    **Arguments:**
+
+    - `target`: a population or slice, as `"cells"` or `"cells.exc"`.
+    - `rate`: Hz; a scalar, an array with one number for each target cell, or a function of the
+      time in ms (the start of the step) that returns either.
+    - `weight`: of each spike, in the receptor's unit; a scalar or one number a cell.
+    - `receptor`: the name of the target receptor; may be left out if there is only one.
+    - `delay`: ms between the generator and its targets.
+    - `start`, `stop`: ms; spikes are emitted in (start, stop].
+    - `max_rate`: Hz; the highest rate the draws must hold. It is needed where the rate is a
+      function or traced, and sets how many comparisons a draw takes. A rate above it sets the
+      status.
+    """
+
+    rate: Any
+    weight: Array
+    target: str = eqx.field(static=True)
+    receptor: str | None = eqx.field(static=True)
+    delay: float = eqx.field(static=True)
+    start: float = eqx.field(static=True)
+    stop: float | None = eqx.field(static=True)
+    min_rate: float = eqx.field(static=True)
+    max_rate: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        target: str,
+        rate: ArrayLike | Callable[[Array], ArrayLike],
+        weight: ArrayLike,
+        receptor: str | None = None,
+        *,
+        delay: float = 0.0,
+        start: float = 0.0,
+        stop: float | None = None,
+        max_rate: float | None = None,
+    ):
+        self.target, self.receptor = target, receptor
+        self.delay, self.start, self.stop = delay, start, stop
+        check_number("weight", weight)
+        self.weight = as_real(weight)
+        lowest, highest = 0.0, None
+        if callable(rate):
+            self.rate = rate
+        else:
+            check_number("rate", rate, low=0.0)
+            self.rate = as_real(rate)
+            known = concrete(rate)
+            if known is not None and known.size:
+                lowest, highest = float(known.min()), float(known.max())
+        if max_rate is not None:
+            check_number("max_rate", max_rate, low=0.0)
+            if highest is not None and highest > max_rate:
+                raise ValueError(f"max_rate={max_rate} is below rate={highest:g} Hz")
+            lowest, highest = 0.0, float(max_rate)
+        elif highest is None:
+            raise ValueError(
+                "max_rate is missing: give the highest rate (Hz) that a rate which is a function "
+                "of time, or traced, may reach"
+            )
+        self.min_rate, self.max_rate = lowest, highest
+
+    def check(self, dt: float, n: int) -> None:
+        """Raise for what does not fit a target of n cells and a step of dt."""
+        whole_steps("delay", self.delay, dt)
+        whole_steps("start", self.start, dt)
+        if self.stop is not None:
+            whole_steps("stop", self.stop, dt)
+        check_cells("weight", self.weight, n)
+        if not callable(self.rate):
+            check_cells("rate", self.rate, n)
+        least, most = self._counts(dt)
+        if most - least > _MOST_COUNTS:
+            raise ValueError(
+                f"rate={self.max_rate:g} Hz makes {self.max_rate * dt / 1000:.4g} spikes a step of "
+                f"dt={dt:g} ms, more than a draw can hold; give a lower rate or a smaller dt"
+            )
+
+    def _counts(self, dt: float) -> tuple[int, int]:
+        """The least and largest number of spikes that 32 random bits can give in a step."""
+        low, high = self.min_rate * dt / 1000, self.max_rate * dt / 1000
+        # 40 standard deviations bound what the search below has to look at
+        if high > 1e6:
+            return 0, int(high)
+        k = np.arange(int(high + 40 * np.sqrt(high) + 40))
+        above, below = _tails(np.float64(high), k, np)[1], _tails(np.float64(low), k, np)[0]
+        return int(np.sum(below < 2.0**-32)), int(np.sum(above > 2.0**-32)) + 1
+
+    def prepare(self, dt: float, target: Target) -> Prepared:
+        weight = within(self.weight, target)  # 0 outside, so that scalar rates stay scalar
+        if callable(self.rate):
+            return Prepared((weight, None), ())
+        mean = jnp.atleast_1d(embed(self.rate, target)) * (dt / 1000)
+        return Prepared((weight, self._thresholds(mean, dt)), ())
+
+    def _thresholds(self, mean: Array, dt: float) -> Array:
+        """uint32 `[counts, n or 1]`: a number u makes low + (how many thresholds lie below u)."""
+        least, most = self._counts(dt)
+        below, above = _tails(mean, jnp.arange(most), jnp)
+        # Each threshold is 2^32 P(X <= k) - 1, from the tail that is small and hence precise.
+        scale = 2.0**32
+        low = jnp.maximum(jnp.rint(jnp.minimum(below, 0.5) * scale), 1).astype(jnp.uint32) - 1
+        high = np.uint32(2**32 - 1) - jnp.rint(jnp.minimum(above, 0.5) * scale).astype(jnp.uint32)
+        return jnp.where(below < above, low, high)[least:]
+
+    def block(
+        self, prepared: Prepared, key: Array, steps: Array, cells: Cells, target: Target, dt: float
+    ) -> Array:
+        weight, thresholds = prepared.cells
+        sent = steps - whole_steps("delay", self.delay, dt)
+        live = sent >= whole_steps("start", self.start, dt)
+        if self.stop is not None:
+            live &= sent < whole_steps("stop", self.stop, dt)
+        least, most = self._counts(dt)
+        if callable(self.rate):
+            rate = local(embed(_at_times(self.rate, sent * dt), target), target, cells)
+            thresholds = self._thresholds(jnp.maximum(rate, 0) * (dt / 1000), dt)
+            thresholds = jnp.moveaxis(thresholds, 1, 0)
+        else:
+            thresholds = thresholds[None]
+        words = cell_words(key, sent, cells.first, cells.n)
+        counts = jnp.zeros(words.shape, weight.dtype)
+        for k in range(most - least):
+            counts += (words > thresholds[:, k]).astype(weight.dtype)
+        if least:
+            counts += least
+        return jnp.where(live[:, None], counts * weight, 0)
+
+    def overflow(self, prepared: Prepared, steps: Array, dt: float) -> Array:
+        """At which of the steps a rate exceeds what the draws can hold, `[len(steps)]`."""
+        limit = self.max_rate * (1 + 1e-5)
+        if callable(self.rate):
+            sent = steps - whole_steps("delay", self.delay, dt)
+            return jnp.any(_at_times(self.rate, sent * dt) > limit, axis=1) & (sent >= 0)
+        return jnp.broadcast_to(jnp.any(self.rate > limit), steps.shape)
+
+
+def _at_times(rate: Callable, times: Array) -> Array:
+    """A rate function at each of the times, `[len(times), n or 1]`."""
+    values = jax.vmap(lambda t: jnp.atleast_1d(as_real(rate(t))))(times.astype(real_dtype()))
+    return values
+
+
+def _tails(mean: Any, k: Any, xp: Any) -> tuple[Any, Any]:
+    """P(X <= k) and P(X > k) for a Poisson number of the given mean, `[len(k), *mean.shape]`.
+
+    The ratios of successive probabilities are summed as logarithms and normalised at the end,
+    which is precise to 1e-6 in float32 also where exp(-mean) would vanish.
+    """
+    mean = xp.asarray(mean)
+    k = k.reshape(-1, *([1] * mean.ndim)).astype(mean.dtype)
+    ratios = xp.where(k > 0, xp.log(xp.maximum(mean, 1e-30)) - xp.log(xp.maximum(k, 1)), 0.0)
+    logs = xp.cumsum(ratios, axis=0)
+    weights = xp.exp(logs - logs.max(axis=0))
+    weights = xp.where((mean > 0) | (k == 0), weights, 0.0)
+    weights = weights / weights.sum(axis=0)
+    below = xp.cumsum(weights, axis=0)
+    above = xp.flip(xp.cumsum(xp.flip(weights, 0), axis=0), 0) - weights
+    return below, above

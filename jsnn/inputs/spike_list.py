@@ -1,0 +1,103 @@
+"""Given spikes."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from jsnn._math import (
+    as_real,
+    check_cells,
+    check_number,
+    concrete,
+    whole_steps,
+    whole_steps_array,
+)
+from jsnn.inputs._common import Cells, Prepared, Target
+
+
+class SpikeList(eqx.Module):
+    """Given spikes: the k-th reaches target cell `cells[k]` at `times[k]` plus the delay.
+
+    **Arguments:**
+
+    - `target`, `receptor`: as in `Poisson`.
+    - `times`: ms, `[n_spikes]`, whole numbers of steps; a spike stamped t belongs to the step that
+      ends at t. At least one step.
+    - `cells`: index of the target cell of each, `[n_spikes]`, counted from the target's first.
+    - `weight`: a scalar, or `[n_spikes]`.
+    - `delay`: ms.
+    """
+
+    times: Array
+    cells: Array
+    weight: Array
+    target: str = eqx.field(static=True)
+    receptor: str | None = eqx.field(static=True)
+    delay: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        target: str,
+        times: ArrayLike,
+        cells: ArrayLike,
+        weight: ArrayLike,
+        receptor: str | None = None,
+        *,
+        delay: float = 0.0,
+    ):
+        times, cells = np.asarray(times, np.float64), np.asarray(cells)
+        check_number("times", times, low=0.0, strict=True)
+        check_number("weight", weight)
+        if cells.size and not np.issubdtype(cells.dtype, np.integer):
+            raise TypeError(f"cells has dtype {cells.dtype}; give integer indices of target cells")
+        if times.ndim != 1 or times.shape != cells.shape:
+            raise ValueError(f"times {times.shape} and cells {cells.shape}: give two equal lists")
+        check_cells("weight", weight, times.size)
+        order = np.argsort(times, kind="stable")
+        weight = as_real(weight)
+        self.times, self.cells = as_real(times[order]), jnp.asarray(cells[order], jnp.int32)
+        self.weight = weight[order] if weight.ndim else weight
+        self.target, self.receptor, self.delay = target, receptor, delay
+
+    def check(self, dt: float, n: int) -> None:
+        whole_steps("delay", self.delay, dt)
+        times, cells = concrete(self.times), concrete(self.cells)
+        if times is not None:
+            whole_steps_array("times", times, dt, least=1)
+        if cells is not None and cells.size and not (0 <= cells.min() and cells.max() < n):
+            raise ValueError(f"cells holds {cells.min()}..{cells.max()}; give 0..{n - 1}")
+
+    def prepare(self, dt: float, target: Target) -> Prepared:
+        slots = (
+            jnp.rint(self.times / dt).astype(jnp.int32) - 1 + whole_steps("delay", self.delay, dt)
+        )
+        weight = jnp.broadcast_to(self.weight, slots.shape)
+        return Prepared((), (slots, self.cells + target.low, weight))
+
+    def block(
+        self, prepared: Prepared, key: Array, steps: Array, cells: Cells, target: Target, dt: float
+    ) -> Array:
+        slots, targets, weight = prepared.shared
+        out = jnp.zeros((steps.shape[0], cells.n), weight.dtype)
+        if not slots.size:
+            return out
+        first, last = jnp.searchsorted(slots, jnp.stack([steps[0], steps[-1] + 1]))
+        capacity = min(slots.shape[0], 256)  # at once: a block mostly holds few of a long list
+        offsets = jnp.arange(capacity)
+
+        def add(carry):
+            start, out = carry
+            begin = jnp.minimum(start, slots.shape[0] - capacity)
+            some = [lax.dynamic_slice(x, (begin,), (capacity,)) for x in (slots, targets, weight)]
+            here = (begin + offsets >= start) & (begin + offsets < last)
+            cell = some[1] - cells.first
+            here &= (cell >= 0) & (cell < cells.n)
+            row = jnp.where(here, some[0] - steps[0], steps.shape[0])
+            return start + capacity, out.at[row, cell].add(some[2], mode="drop")
+
+        return lax.while_loop(lambda carry: carry[0] < last, add, (first, out))[1]
+
+    def overflow(self, prepared: Prepared, steps: Array, dt: float) -> Array:
+        return jnp.zeros(steps.shape, bool)

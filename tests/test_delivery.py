@@ -1,0 +1,270 @@
+"""Delivery of spikes: both ways of the event-driven one against the definition."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jsnn
+from jsnn import delivery as delivery_
+from jsnn import spikes
+from jsnn.connect import AllToAll, OneToOne, Pairs, sort_edges
+from jsnn.delivery import EventDriven, Rows, SegmentSum
+from jsnn.inputs import SpikeList
+from jsnn.neurons import LIF
+from jsnn.receptors import Delta, Exponential
+
+WAYS = {"loop": delivery_._add_by_loop, "at once": delivery_._add_at_once}
+
+
+@pytest.fixture(params=WAYS)
+def way(request, monkeypatch):
+    """Take one of the two ways of adding rows, whatever the platform."""
+    chosen = WAYS[request.param]
+
+    def dispatch(*arguments, cpu, default):
+        static = {f.func: f.args for f in (cpu, default)}
+        return chosen(*static[chosen], *arguments)
+
+    monkeypatch.setattr(delivery_.lax, "platform_dependent", dispatch)
+    delivery_._deliver.cache_clear()
+    yield request.param
+    delivery_._deliver.cache_clear()
+
+
+def rows_of(pre, post, n_pre, n_post, weight=None, delay=3, offset=0, chunk=None):
+    """Rows as the delivery reads them, from edges in any order."""
+    edges, order = sort_edges(pre, post, n_pre, n_post, with_order=True)
+    sort = lambda x, dtype: jnp.asarray(np.asarray(x)[order], dtype)
+    per_edge = np.ndim(delay) > 0
+    return Rows(
+        edges.row_ptr, edges.post, None if weight is None else sort(weight, jnp.float32),
+        sort(delay, jnp.uint8) if per_edge else None, offset, 0 if per_edge else delay,
+        chunk or max(edges.max_row, 1), edges.max_row,
+    )
+
+
+def deliver(rows, fired, first_pre, buffer, first_step=0, capacity=None):
+    """What event-driven delivery adds to a buffer."""
+    words = spikes.pack(jnp.asarray(fired))
+    step = jnp.asarray(first_step, jnp.int32)
+    run = jax.jit(lambda b, w: EventDriven(capacity)(b, w, rows, first_pre, step))
+    return np.asarray(run(jnp.asarray(buffer, jnp.float32), words))
+
+
+def by_hand(rows, fired, first_pre, buffer, first_step=0):
+    """The definition, spike by spike and edge by edge."""
+    out = np.array(buffer, np.float64)
+    row_ptr, post = np.asarray(rows.row_ptr), np.asarray(rows.post)
+    for step, cell in np.argwhere(fired):
+        row = cell - first_pre
+        if not 0 <= row < row_ptr.size - 1:
+            continue
+        for e in range(row_ptr[row], row_ptr[row + 1]):
+            delay = rows.fixed_delay if rows.delay is None else int(rows.delay[e])
+            slot = (first_step + step + delay) % out.shape[0]
+            out[slot, rows.offset + post[e]] += 1 if rows.weight is None else rows.weight[e]
+    return out
+
+
+def graph(kind, rng, n_pre, n_post):
+    if kind == "random":
+        return rng.integers(0, n_pre, 400), rng.integers(0, n_post, 400)
+    if kind == "one row":
+        return np.full(300, n_pre // 2), rng.integers(0, n_post, 300)
+    if kind == "uneven":
+        lengths = rng.permutation([150, 40, *[1] * 20, *[0] * (n_pre - 22)])
+        return np.repeat(np.arange(n_pre), lengths), rng.integers(0, n_post, lengths.sum())
+    return np.array([n_pre - 1]), np.array([n_post - 1])  # one edge
+
+
+@pytest.mark.parametrize("kind", ["random", "one row", "uneven", "one edge"])
+@pytest.mark.parametrize("per_edge", [False, True])
+@pytest.mark.parametrize("capacity", [1, None])
+def test_rows_are_added_as_defined(way, kind, per_edge, capacity):
+    """Sources 5..44 of 96 cells, targets from 7 on, later steps than the buffer has slots."""
+    rng = np.random.default_rng(len(kind))
+    pre, post = graph(kind, rng, 40, 50)
+    weight = rng.integers(-20, 20, pre.size) / 8 if per_edge else None
+    delay = rng.integers(4, 9, pre.size) if per_edge else 8
+    rows = rows_of(pre, post, 40, 50, weight, delay, 7, 16 if kind == "uneven" else None)
+    fired = rng.random((4, 96)) < 0.2
+    fired[2, [5, 25, 44]] = True
+    buffer = rng.integers(-5, 5, (9, 60)).astype(float)
+    found = deliver(rows, fired, 5, buffer, 1003, capacity)
+    np.testing.assert_array_equal(found, by_hand(rows, fired, 5, buffer, 1003))
+    assert not np.array_equal(found, buffer)
+    defined = SegmentSum()(
+        jnp.asarray(buffer, jnp.float32), jnp.asarray(fired, jnp.float32), rows, 5, 1003
+    )
+    np.testing.assert_array_equal(found, defined)
+
+
+def test_weights_add_up_to_rounding(way):
+    rng = np.random.default_rng(4)
+    pre, post = graph("random", rng, 32, 20)
+    rows = rows_of(pre, post, 32, 20, rng.normal(size=400), rng.integers(1, 6, 400))
+    fired = rng.random((3, 32)) < 0.4
+    found = deliver(rows, fired, 0, np.zeros((6, 20)))
+    np.testing.assert_allclose(found, by_hand(rows, fired, 0, np.zeros((6, 20))), atol=1e-5)
+
+
+@pytest.mark.parametrize("first_pre, n_pre", [(0, 128), (31, 2), (32, 32), (33, 1), (1, 127)])
+def test_only_the_source_slice_delivers(way, first_pre, n_pre):
+    cells = np.arange(n_pre)
+    rows = rows_of(cells, cells, n_pre, n_pre)
+    found = deliver(rows, np.ones((2, 128), bool), first_pre, np.zeros((4, n_pre)), capacity=5)
+    np.testing.assert_array_equal(found, [[1] * n_pre, [0] * n_pre, [0] * n_pre, [1] * n_pre])
+
+
+@pytest.mark.parametrize("capacity", [1, 7, None])
+def test_no_spike_is_lost_when_every_cell_fires_in_every_step(way, capacity):
+    rng = np.random.default_rng(8)
+    pre, post = rng.integers(0, 64, 500), rng.integers(0, 30, 500)
+    rows = rows_of(pre, post, 64, 30)
+    found = deliver(rows, np.ones((3, 64), bool), 0, np.zeros((6, 30)), capacity=capacity)
+    arrivals = np.bincount(post, minlength=30)
+    np.testing.assert_array_equal(found, [arrivals] + [0 * arrivals] * 2 + [arrivals] * 3)
+
+
+def test_more_edges_in_a_round_than_are_handled_at_once(way):
+    """2^18 edges are one piece of the way for accelerators."""
+    n = 600
+    rows = rows_of(np.repeat(np.arange(n), n), np.tile(np.arange(n), n), n, n, chunk=n)
+    fired = np.zeros((1, 640), bool)
+    fired[0, :n] = True
+    found = deliver(rows, fired, 0, np.zeros((4, n)), capacity=1000)
+    np.testing.assert_array_equal(found, np.outer([0, 0, 0, 1], np.full(n, n)))
+
+
+def test_no_edges():
+    rows = rows_of(np.empty(0, int), np.empty(0, int), 32, 5)
+    assert not deliver(rows, np.ones((2, 32), bool), 0, np.zeros((4, 5))).any()
+
+
+def test_vmap_equals_one_by_one(way):
+    rng = np.random.default_rng(6)
+    pre, post = graph("uneven", rng, 64, 50)
+    weight, delay = rng.normal(size=pre.size), rng.integers(1, 5, pre.size)
+    rows = rows_of(pre, post, 64, 50, weight, delay)
+    fired = rng.random((4, 3, 64)) < np.array([0.0, 0.05, 0.5, 1.0])[:, None, None]
+    buffers = rng.normal(size=(4, 7, 50)).astype(np.float32)
+    words = jnp.stack([spikes.pack(jnp.asarray(own)) for own in fired])
+    run = lambda b, w, first: EventDriven(10)(b, w, rows, 0, first)
+    first = jnp.asarray([0, 3, 50, 7], jnp.int32)
+    found = jax.jit(jax.vmap(run))(jnp.asarray(buffers), words, first)
+    for i in range(4):
+        np.testing.assert_array_equal(
+            found[i], deliver(rows, fired[i], 0, buffers[i], int(first[i]), 10)
+        )
+    weights = jnp.stack([rows.weight, 2 * rows.weight])
+    scaled = jax.jit(
+        jax.vmap(lambda w: EventDriven()(jnp.zeros((7, 50)), words[2], rows._replace(weight=w), 0, 0))
+    )(weights)
+    np.testing.assert_array_equal(2 * scaled[0], scaled[1])
+
+
+# In a network: cells that fire when told to, and targets that show what arrives.
+
+N = 40
+
+
+def told(times, cells, delays, weights=2.0, receptor=None, **more):
+    """Sources that fire at given times, onto targets that neither leak nor fire."""
+    source = jsnn.Population(LIF(t_ref=0.0), N, {"x": Delta()})
+    target = LIF(tau_m=1e9, c_m=1.0, v_th=1e6, e_l=0.0, v_reset=-1.0, t_ref=0.0)
+    populations = {"pre": source, "post": jsnn.Population(target, N, {"x": Delta()})}
+    projections = {
+        f"p{i}": jsnn.Projection("pre", "post", OneToOne(), weight=w, delay=d)
+        for i, (d, w) in enumerate(zip(delays, np.broadcast_to(weights, len(delays)), strict=True))
+    }
+    inputs = {"s": SpikeList("pre", times, cells, 20.0)}
+    return jsnn.Network(
+        populations, projections, inputs, dt=0.1, key=jax.random.key(1), **more
+    )
+
+
+def arrived(net, *lengths):
+    """The membrane of the targets at the end of each step."""
+    state, made = net.init(jax.random.key(0)), []
+    for length in lengths:
+        record = {"v": jsnn.record.States("post", "v")}
+        solution = jsnn.simulate(net, state, length, record)
+        state = solution.state
+        made.append(np.asarray(solution.records["v"].values))
+    return np.concatenate(made)
+
+
+@pytest.mark.parametrize("delays", [[0.0], [0.0, 0.3], [0.1], [0.7], [0.2, 9.9]])
+@pytest.mark.parametrize("delivery", [EventDriven(), SegmentSum()])
+def test_a_spike_arrives_after_its_delay(delays, delivery):
+    """Told at 0.5 ms a cell fires in the step that ends there. Delays add up on a receptor."""
+    net = told([0.5, 0.5, 0.6], [0, 39, 7], delays, delivery=delivery)
+    v = arrived(net, 21, 1, 98)
+    wanted = np.zeros((120, N))
+    for time, cell in ((0.5, 0), (0.5, 39), (0.6, 7)):
+        for delay in delays:
+            wanted[round((time + delay) / 0.1) - 1 :, cell] += 2
+    np.testing.assert_allclose(v, wanted, atol=1e-4)
+
+
+def test_every_cell_firing_in_one_step_arrives_everywhere():
+    cells = np.arange(N)
+    net = told([0.5] * N, cells, [])
+    all_to_all = {
+        "p": jsnn.Projection("pre", "post", AllToAll(), weight=0.5, delay=0.4),
+    }
+    net = jsnn.Network(
+        net.populations, all_to_all, net.inputs, dt=0.1, key=jax.random.key(1),
+        delivery=EventDriven(capacity=3),
+    )
+    v = arrived(net, 12)
+    np.testing.assert_allclose(v[[7, 8, 11]], np.outer([0, 1, 1], np.full(N, N * 0.5)), atol=1e-4)
+
+
+def test_mixed_delays_of_one_projection_from_zero_on():
+    pairs = Pairs(np.arange(N)[::-1].copy(), np.arange(N)[::-1].copy())
+    delays = np.resize([0.0, 0.4, 0.1, 2.5], N)  # of cells 39, 38, ...
+    net = told([0.5] * N, np.arange(N), [])
+    mixed = {"p": jsnn.Projection("pre", "post", pairs, weight=1.0, delay=delays)}
+    for delivery in (EventDriven(), SegmentSum()):
+        net = jsnn.Network(
+            net.populations, mixed, net.inputs, dt=0.1, key=jax.random.key(1), delivery=delivery
+        )
+        assert net.block == 1
+        v = arrived(net, 30)
+        first = np.argmax(v > 0.5, axis=0)
+        np.testing.assert_array_equal(first, 4 + np.rint(delays[::-1] / 0.1))
+
+
+def test_zero_delay_acts_after_reset_and_is_tested_in_the_next_step():
+    """A cell that fires is reset first; then the arrival moves it, and it may fire a step later."""
+    cells = jsnn.Population(
+        LIF(tau_m=1e9, t_ref=0.0), 2, {"x": Delta(), "i": Exponential(2.0)}
+    )
+    both = Pairs([0, 0], [0, 1])
+    net = jsnn.Network(
+        {"a": cells},
+        {"p": jsnn.Projection("a", "a", both, weight=16.0, delay=0.0, receptor="x"),
+         "q": jsnn.Projection("a", "a", Pairs([0], [1]), weight=8.0, delay=0.0, receptor="i")},
+        {"s": SpikeList("a", [0.3], [0], 20.0, "x")},
+        dt=0.1, key=jax.random.key(1),
+    )
+    record = {
+        "s": jsnn.record.Spikes("a"), "v": jsnn.record.States("a", "v"),
+        "i": jsnn.record.States("a", "i.i"),
+    }
+    solution = jsnn.simulate(net, net.init(jax.random.key(0)), 4, record)
+    raster = np.asarray(solution.records["s"].raster)
+    np.testing.assert_array_equal(raster.astype(int), [[0, 0], [0, 0], [1, 0], [1, 1]])
+    state = net.init(jax.random.key(0))
+    for _ in range(3):
+        state, _ = net.step(state)
+    np.testing.assert_allclose(state.populations["a"].cell["v"], [-54, -54], atol=1e-4)
+    assert state.populations["a"].receptors["i"]["i"].tolist() == [0, 8]
+
+
+@pytest.mark.parametrize("capacity, error", [(0, ValueError), (2.0, TypeError), (True, TypeError)])
+def test_bad_capacity(capacity, error):
+    with pytest.raises(error, match=f"capacity={capacity}"):
+        EventDriven(capacity)
