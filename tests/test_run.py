@@ -213,10 +213,10 @@ def test_not_finite_state_is_reported():
 
 def test_rate_above_its_bound_is_reported():
     cells = jsnn.Population(LIF(), 5, {"s": Exponential(2.0)})
-    noise = Poisson("cells", lambda t: 100.0 + 10.0 * t, 1.0, above max_rate.0)
+    noise = Poisson("cells", lambda t: 100.0 + 10.0 * t, 1.0, max_rate=150.0)
     network = jsnn.Network({"cells": cells}, {}, {"noise": noise}, dt=0.1)
     jsnn.run(network, 4.0, key=KEY, progress=False)
-    with pytest.raises(ValueError, match=r"input 'noise': at t=.* above max_rate"):
+    with pytest.raises(ValueError, match=r"input 'noise': at t=.* above its max_rate"):
         jsnn.run(network, 10.0, key=KEY, progress=False)
 
 
