@@ -3,6 +3,7 @@ from jsnn import connect as connect
 from jsnn import distributions as distributions
 from jsnn import export as export
 from jsnn import inputs as inputs
+from jsnn import nest as nest
 from jsnn import neurons as neurons
 from jsnn import plot as plot
 from jsnn import receptors as receptors

@@ -400,7 +400,7 @@ class Network(eqx.Module):
             if step != NEVER:
                 raise ValueError(
                     f"input {name!r}: at t={step * self.dt:g} ms its rate was above "
-                    "max_rate; give a higher one"
+                    "its max_rate; give a higher one"
                 )
 
     def part(self, address: str) -> tuple[str, int, int]:

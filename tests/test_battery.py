@@ -150,11 +150,13 @@ def quiet(parameters):
     for name, own in parameters.items():
         population = made[name]
         neuron = eqx.tree_at(
-            lambda n: (n.tau_m, n.i_e, n.v_th), population.neuron,
+            lambda n: (n.tau_m, n.i_e, n.v_th),
+            population.neuron,
             (own["tau_m"], own["i_e"], jnp.asarray(50.0)),
         )
         receptors = {
-            r: f if isinstance(f, jsnn.receptors.Delta)
+            r: f
+            if isinstance(f, jsnn.receptors.Delta)
             else eqx.tree_at(lambda f: f.tau, f, own["tau"] * (1 + 0.5 * i))
             for i, (r, f) in enumerate(population.receptors.items())
         }

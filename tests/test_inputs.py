@@ -3,6 +3,7 @@
 Seeds are fixed, so every statistical test is deterministic; each asks for p > 1e-3.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +26,7 @@ def sent(source, steps, low=0, high=N, key=KEY):
     target = Target(N, low, high)
     source.check(DT, high - low)
 
-    @jax.jit
+    @eqx.filter_jit
     def block(source, steps):
         made = source.block(source.prepare(DT, target), key, steps, Cells(0, N), target, DT)
         return jnp.broadcast_to(made, (steps.shape[0], N))
@@ -89,10 +90,11 @@ def test_thresholds_are_as_precise_as_32_bits_or_float32_allow(mean):
     found = np.asarray(source._thresholds(jnp.float32([mean]), DT))[:, 0].astype(float) + 1
     k = source._counts(DT)[0] + np.arange(found.size)
     for p, wanted in (
-        (found / 2**32, stats.poisson.cdf(k, mean)), (1 - found / 2**32, stats.poisson.sf(k, mean))
+        (found / 2**32, stats.poisson.cdf(k, mean)),
+        (1 - found / 2**32, stats.poisson.sf(k, mean)),
     ):
         some = wanted < 0.5
-        np.testing.assert_allclose(p[some], wanted[some], rtol=1e-5, atol=1.01 / 2**32)
+        np.testing.assert_allclose(p[some], wanted[some], rtol=1e-5, atol=1.5 / 2**32)
 
 
 def test_rate_0_gives_none():
@@ -102,8 +104,9 @@ def test_rate_0_gives_none():
 def test_weights_of_cells_multiply():
     weight = np.linspace(-1, 3, N)
     one = sent(Poisson("a", hz(2.0), 1.0), np.arange(50))
-    np.testing.assert_allclose(sent(Poisson("a", hz(2.0), weight), np.arange(50)), one * weight,
-                               rtol=1e-6)
+    np.testing.assert_allclose(
+        sent(Poisson("a", hz(2.0), weight), np.arange(50)), one * weight, rtol=1e-6
+    )
 
 
 def test_start_and_stop():
@@ -270,7 +273,7 @@ CHECKED = [
     (Poisson("a", 1.0, 1.0, delay=0.05), "delay=0.05.*0 and 0.1"),
     (Poisson("a", 1.0, 1.0, start=0.25), "start=0.25.*0.2 and 0.3"),
     (Poisson("a", 1.0, 1.0, stop=-1.0), "stop=-1.*at least 0"),
-    (Poisson("a", 1e9, 1.0), r"rate=1e\+09.*lower"),
+    (Poisson("a", 1e12, 1.0), r"rate=1e\+12.*lower"),
     (Poisson("a", lambda t: jnp.ones(2), 1.0, max_rate=5.0), "rate.*shape"),
     (SpikeList("a", [0.1], [3], 1.0), r"cells.*0\.\.2"),
     (SpikeList("a", [0.1], [-1], 1.0), r"cells.*0\.\.2"),

@@ -27,9 +27,7 @@ def population(receptors, solver, **neuron):
     initial = {"v": -63.0}
     for name, receptor in receptors.items():
         initial |= {f"{name}.{s}": 30.0 + 10 * i for i, s in enumerate(receptor.states)}
-    return Population(
-        LIF(**{**NEURON, **neuron}), 2, receptors, solver=solver, initial=initial
-    )
+    return Population(LIF(**{**NEURON, **neuron}), 2, receptors, solver=solver, initial=initial)
 
 
 def advanced(made, dt, n_steps, current=0.0):
@@ -93,7 +91,9 @@ def test_exact_equals_the_integrated_equations(name, dt):
     np.testing.assert_allclose([state.cell["v"][0], *filters], wanted, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("tau_m, tau", [(10.0, 2.0), (10.0, 10.0), (10.0, 10.0 + 1e-9), (0.3, 80.0)])
+@pytest.mark.parametrize(
+    "tau_m, tau", [(10.0, 2.0), (10.0, 10.0), (10.0, 10.0 + 1e-9), (0.3, 80.0)]
+)
 def test_propagator_equals_scipy(tau_m, tau):
     made = population({"a": Alpha(tau)}, Exact(), tau_m=tau_m)
     dt, c = 0.1, NEURON["c_m"]

@@ -104,8 +104,10 @@ def test_compact_from_any_spike_on(words, first):
 def test_numbering_is_exact_for_any_number_of_words(n_words, full):
     """Long lists are summed by products in float32, which must not round."""
     rng = np.random.default_rng(n_words)
-    words = np.full(n_words, 2**32 - 1, np.uint32) if full else rng.integers(
-        0, 2**32, n_words, np.uint32
+    words = (
+        np.full(n_words, 2**32 - 1, np.uint32)
+        if full
+        else rng.integers(0, 2**32, n_words, np.uint32)
     )
     counts = np.bitwise_count(words).astype(int)
     found = spikes.index(jnp.asarray(words))

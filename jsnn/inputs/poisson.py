@@ -186,5 +186,6 @@ def _tails(mean: Any, k: Any, xp: Any) -> tuple[Any, Any]:
     weights = xp.where((mean > 0) | (k == 0), weights, 0.0)
     weights = weights / weights.sum(axis=0)
     below = xp.cumsum(weights, axis=0)
-    above = xp.flip(xp.cumsum(xp.flip(weights, 0), axis=0), 0) - weights
+    above = xp.flip(xp.cumsum(xp.flip(weights, 0), axis=0), 0)
+    above = xp.concatenate([above[1:], xp.zeros_like(above[:1])])  # a difference would cancel
     return below, above

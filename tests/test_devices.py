@@ -1,0 +1,177 @@
+"""The same spikes on 1, 2 and 4 devices, bit for bit.
+
+How many devices a CPU has must be said before JAX starts, so the runs are made in a process of
+their own, and only compared here.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+COUNTS = (1, 2, 4)
+SEGMENTS = ((1, 2), (2, 4), (4, 1))  # a state made on so many devices is continued on others
+LENGTH = 45
+
+
+def network():
+    """Sizes: more than a tile but no multiple of it, one that leaves devices empty, and one cell."""
+    import jax
+
+    import jsnn
+    from jsnn.connect import AllToAll, FixedIndegree, Pairs
+    from jsnn.distributions import Normal, Uniform
+    from jsnn.inputs import NoiseCurrent, Poisson, SpikeList, StepCurrent
+    from jsnn.neurons import LIF
+    from jsnn.receptors import Delta, Exponential
+
+    rng = np.random.default_rng(1)
+    n = 300
+    populations = {
+        "wide": jsnn.Population(
+            LIF(tau_m=np.linspace(9, 12, n), i_e=400.0, t_ref=np.resize([0.5, 1.0], n)),
+            n,
+            {"exc": Exponential(np.linspace(1, 3, n)), "inh": Exponential(5.0)},
+            slices={"exc": slice(0, 219), "inh": slice(219, n)},
+            initial={"v": Uniform(-70.0, -55.0)},
+        ),
+        "few": jsnn.Population(LIF(i_e=350.0), 10, {"x": Delta()}),
+        "one": jsnn.Population(
+            LIF(i_e=200.0), 1, {"g": Exponential(5.0, e_rev=0.0)}, initial={"v": -58.0}
+        ),
+    }
+    edges = Pairs(rng.integers(0, 10, 900), rng.integers(0, n, 900))
+    projections = {
+        "drawn": jsnn.Projection(
+            "wide.exc",
+            "wide",
+            FixedIndegree(30),
+            weight=Normal(30.0, 10.0),
+            delay=Uniform(0.8, 2.5),
+            receptor="exc",
+        ),
+        "scalar": jsnn.Projection(
+            "wide.inh", "wide.exc", FixedIndegree(20), weight=-40.0, delay=1.5, receptor="inh"
+        ),
+        "given": jsnn.Projection(
+            "few",
+            "wide",
+            edges,
+            weight=rng.normal(20, 30, 900),
+            delay=rng.integers(5, 20, 900) * 0.1,
+            receptor="exc",
+        ),
+        "narrow": jsnn.Projection("wide.inh", "few", FixedIndegree(8), weight=0.4, delay=0.6),
+        "to one": jsnn.Projection("few", "one", AllToAll(), weight=2.0, delay=0.7),
+    }
+    inputs = {
+        "poisson": Poisson("wide.exc", np.linspace(0, 3000, 219), 60.0, "exc"),
+        "drive": Poisson("few", lambda t: 4000.0 + 100 * t, 0.6, max_rate=9000.0),
+        "single": Poisson("one", 4000.0, 3.0),
+        "noise": NoiseCurrent("wide", 50.0, 200.0, interval=0.3),
+        "list": SpikeList(
+            "wide", rng.integers(1, 90, 700) * 0.1, rng.integers(0, n, 700), 90.0, "inh"
+        ),
+        "step": StepCurrent("few", [0.5, 3.0], rng.normal(0, 200, (2, 10))),
+        "slice": StepCurrent("wide.inh", [2.0, 4.0], rng.normal(0, 300, (2, n - 219))),
+    }
+    return jsnn.Network(populations, projections, inputs, dt=0.1, key=jax.random.key(3))
+
+
+def recorders():
+    from jsnn.record import Counts, Spikes, States
+
+    return {
+        "wide": Spikes("wide"),
+        "inh": Spikes("wide.inh"),
+        "few": Spikes("few"),
+        "one": Spikes("one"),
+        "count": Counts("wide.exc", 1.0),
+        "v": States("wide", "v", index=[299, 0, 127, 128, 200], every=0.5),
+        "i": States("wide.inh", "exc.i"),
+        "v one": States("one", "v"),
+        "v few": States("few", "v", index=[9, 3]),
+    }
+
+
+def main(path):
+    """Every run, as arrays by "segment devices name"."""
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", max(COUNTS))
+    import jsnn
+
+    placed = {1: network()}
+    placed |= {count: placed[1].on(count) for count in COUNTS[1:]}
+    start = placed[1].init(jax.random.key(4))
+    states, made = {}, {}
+
+    def run(segment, count, state):
+        solution = jsnn.simulate(placed[count], state, LENGTH, recorders())
+        for name, record in solution.records.items():
+            own = record.raster if hasattr(record, "raster") else record.values
+            made[f"{segment} {count} {name}"] = np.asarray(own)
+        for place, leaf in jax.tree.leaves_with_path((solution.state, solution.stats)):
+            made[f"{segment} {count} {jax.tree_util.keystr(place)}"] = np.asarray(leaf)
+        return solution.state
+
+    for count in COUNTS:
+        states[count] = run("first", count, start)
+    for before, after in SEGMENTS:
+        run("second", after, jax.device_get(states[before]))
+    for network_ in placed.values():
+        assert jax.tree.all(
+            jax.tree.map(np.array_equal, network_.connections(), placed[1].connections())
+        )
+    assert placed[4].on(1).mesh is None
+    np.savez(path, **made)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    path = tmp_path_factory.mktemp("devices") / "runs.npz"
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, __file__, str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return dict(np.load(path))
+
+
+def names(runs, segment):
+    return sorted(key.split(" ", 2)[2] for key in runs if key.startswith(f"{segment} 1 "))
+
+
+def test_everything_fires(runs):
+    for name in ("wide", "inh", "few", "one"):
+        assert runs[f"first 1 {name}"].any() and not runs[f"first 1 {name}"].all()
+    assert runs["first 1 wide"].sum() > 200
+    assert runs["first 1 count"].sum() == runs["first 1 wide"][:, :219].sum()
+
+
+@pytest.mark.parametrize("count", COUNTS[1:])
+def test_any_number_of_devices_gives_the_same_bits(runs, count):
+    for name in names(runs, "first"):
+        one, several = runs[f"first 1 {name}"], runs[f"first {count} {name}"]
+        assert one.dtype == several.dtype and one.shape == several.shape, name
+        np.testing.assert_array_equal(one, several, err_msg=name)
+
+
+@pytest.mark.parametrize("count", COUNTS[1:])
+def test_a_run_can_go_on_with_other_devices(runs, count):
+    for name in names(runs, "second"):
+        np.testing.assert_array_equal(
+            runs[f"second 1 {name}"], runs[f"second {count} {name}"], err_msg=name
+        )
+
+
+def test_more_devices_than_there_are():
+    with pytest.raises(ValueError, match=r"devices=999.*jax_num_cpu_devices"):
+        network().on(999)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
