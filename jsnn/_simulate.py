@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jsnn._block import block
 from jsnn.delivery import Rows
-from jsnn.network import AXIS, Network, State, padded
+from jsnn.network import AXIS, Network, State, pad_cells, padded
 from jsnn.record import Recorder
 
 
@@ -78,27 +78,21 @@ def _advance(
     n = {name: p.n for name, p in network.populations.items()}
     devices = 1 if network.mesh is None else network.mesh.size
     local = {name: padded(n[name], devices) for name in n}
-    coefficients = network.prepare()
-    coefficients = coefficients._replace(
-        populations={
-            name: _pad_cells(own, n[name], local[name] * devices)
-            for name, own in coefficients.populations.items()
-        },
-        inputs={
-            name: own._replace(cells=_pad_cells(own.cells, n[source], local[source] * devices))
-            for name, own in coefficients.inputs.items()
-            for source in [network.target(network.inputs[name])[0]]
-        },
-    )
+    whole = {name: own * devices for name, own in local.items()}
+    coefficients = network.pad_inputs(network.prepare(), whole)
+    populations = {
+        name: pad_cells(own, n[name], whole[name]) for name, own in coefficients.populations.items()
+    }
+    coefficients = coefficients._replace(populations=populations)
     wide = State(
         state.step,
         state.key,
         {
-            name: _pad_cells(own, n[name], local[name] * devices, always=True)
+            name: pad_cells(own, n[name], whole[name], always=True)
             for name, own in state.populations.items()
         },
         {
-            name: _pad_zero(own, local[network.synapses[name].post[0]] * devices)
+            name: _pad_zero(own, whole[network.synapses[name].post[0]])
             for name, own in state.buffers.items()
         },
         state.status,
@@ -120,12 +114,12 @@ def _advance(
         )
         cells_spec = coefficients._replace(
             populations={
-                name: _cells_spec(own, local[name] * devices)
+                name: _cells_spec(own, whole[name])
                 for name, own in coefficients.populations.items()
             },
             inputs={
                 name: own._replace(
-                    cells=_cells_spec(own.cells, local[source] * devices),
+                    cells=_cells_spec(own.cells, whole[source]),
                     shared=jax.tree.map(lambda _: same, own.shared),
                 )
                 for name, own in coefficients.inputs.items()
@@ -214,17 +208,6 @@ def _loop(network, record, local, capacity, state, coefficients, rows, steps):
             for name, own in buffers.items()
         }
     return state, buffers, counts
-
-
-def _pad_cells(tree: Any, n: int, to: int, always: bool = False) -> Any:
-    """Repeat the last cell up to `to` cells, in every leaf whose last axis is that of n cells."""
-
-    def pad(leaf):
-        if leaf.ndim == 0 or leaf.shape[-1] != n or (n == 1 and not always):
-            return leaf
-        return jnp.pad(leaf, [(0, 0)] * (leaf.ndim - 1) + [(0, to - n)], mode="edge")
-
-    return jax.tree.map(pad, tree)
 
 
 def _pad_zero(buffer: Array, to: int) -> Array:

@@ -234,6 +234,16 @@ class Network(eqx.Module):
             {name: s.weight if s.weight.ndim == 0 else None for name, s in self.synapses.items()},
         )
 
+    def pad_inputs(
+        self, coefficients: NetworkCoefficients, to: Mapping[str, int]
+    ) -> NetworkCoefficients:
+        """Inputs draw for whole tiles of cells: their coefficients for `to` cells a population."""
+        inputs = {}
+        for name, own in coefficients.inputs.items():
+            population, target = self.target(self.inputs[name])
+            inputs[name] = own._replace(cells=pad_cells(own.cells, target.n, to[population]))
+        return coefficients._replace(inputs=inputs)
+
     def external(
         self,
         coefficients: NetworkCoefficients,
@@ -323,7 +333,8 @@ class Network(eqx.Module):
 
         # What inputs send in this step
         cells = {name: Cells(0, padded(p.n)) for name, p in self.populations.items()}
-        arrivals, currents = self.external(coefficients, state.key, n[None], cells)
+        wide = self.pad_inputs(coefficients, {name: c.n for name, c in cells.items()})
+        arrivals, currents = self.external(wide, state.key, n[None], cells)
         own = {name: p.n for name, p in self.populations.items()}
         arrivals = {
             name: {r: sent[0, : own[name]] for r, sent in by_receptor.items()}
@@ -417,3 +428,14 @@ class Network(eqx.Module):
 def padded(n: int, devices: int = 1) -> int:
     """The number of cells on each device: a whole number of tiles that holds n in all."""
     return TILE * -(-n // (TILE * devices))
+
+
+def pad_cells(tree: Any, n: int, to: int, always: bool = False) -> Any:
+    """Repeat the last cell up to `to` cells, in every leaf whose last axis is that of n cells."""
+
+    def pad(leaf):
+        if leaf.ndim == 0 or leaf.shape[-1] != n or (n == 1 and not always):
+            return leaf
+        return jnp.pad(leaf, [(0, 0)] * (leaf.ndim - 1) + [(0, to - n)], mode="edge")
+
+    return jax.tree.map(pad, tree)

@@ -18,7 +18,7 @@ LENGTH = 45
 
 
 def network():
-    """Sizes: more than a tile but no multiple of it, one that leaves devices empty, and one cell."""
+    """Sizes: more than a tile but no multiple of it, fewer than devices hold, and one cell."""
     import jax
 
     import jsnn
@@ -148,7 +148,7 @@ def names(runs, segment):
 def test_everything_fires(runs):
     for name in ("wide", "inh", "few", "one"):
         assert runs[f"first 1 {name}"].any() and not runs[f"first 1 {name}"].all()
-    assert runs["first 1 wide"].sum() > 200
+    assert runs["first 1 wide"].sum() > 50
     assert runs["first 1 count"].sum() == runs["first 1 wide"][:, :219].sum()
 
 

@@ -41,8 +41,8 @@ SYNAPSES = {
     "tau_syn_ex": [2.0, 0.5, 5.0, 2.0, 10.0, 0.1],
     "tau_syn_in": [2.0, 3.0, 5.0, 2.0, 8.0, 1.0],
 }
-# Cell 3 has 250 pF here: at 50 pF NEST's adaptive steps err by up to 9e-3 mV under strong drive, and
-# its spikes in iaf_cond_exp move away from those of 32 substeps of RK4.
+# Cell 3 has 250 pF here: at 50 pF NEST's adaptive steps err by up to 9e-3 mV under strong drive,
+# and its spikes in iaf_cond_exp move away from those of 32 substeps of RK4.
 LEAKS = {
     "C_m": [250.0, 200.0, 300.0, 250.0, 100.0, 250.0],
     "g_L": [16.6667, 10.0, 20.0, 12.0, 5.0, 16.6667],

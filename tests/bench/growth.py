@@ -51,7 +51,8 @@ def main():
         print(
             f"{made['n']:7} {made['n_synapses']:11} {made['build_s']:8.2f} "
             f"{made['compile_s']:10.2f} {made['run_s']:6.2f} "
-            f"{made['n_spikes'] / made['n']:14.2f} {per_neuron:14.1f} {made['peak_memory_mb']:10.0f}",
+            f"{made['n_spikes'] / made['n']:14.2f} {per_neuron:14.1f} "
+            f"{made['peak_memory_mb']:10.0f}",
             flush=True,
         )
 
