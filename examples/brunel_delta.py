@@ -103,7 +103,11 @@ def build_frozen(path: str) -> jsnn.Network:
     It holds `pre`, `post`, `weight` (mV) of every edge, `in_step` and `in_neuron` of every input
     spike (stamps in steps), and `J`, `delay_steps` and `dt`.
     """
-    with np.load(path, allow_pickle=False) as file:
+    try:
+        file = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise ValueError(f"{path} is no .npz file") from None
+    with file:
         wanted = ("pre", "post", "weight", "in_step", "in_neuron", "J", "delay_steps", "dt")
         if missing := [name for name in wanted if name not in file.files]:
             raise ValueError(f"{path} lacks {missing}")
@@ -173,7 +177,8 @@ def main(args: argparse.Namespace) -> None:
 
     print("Brunel network simulation")
     print(f"Number of neurons : {n}")
-    print(f"Number of synapses: {sum(n_synapses.values())} (and {n} from the Poisson input)")
+    devices = "from the file" if args.frozen else f"and {n} from the Poisson input"
+    print(f"Number of synapses: {sum(n_synapses.values())} ({devices})")
     print(f"       Excitatory : {n_synapses['exc']}")
     print(f"       Inhibitory : {n_synapses['inh']}")
     for kind, word in (("exc", "Excitatory"), ("inh", "Inhibitory")):
@@ -200,12 +205,10 @@ def main(args: argparse.Namespace) -> None:
         arrays = {f"t_{kind}": own.times for kind, own in spikes.items()}
         arrays |= {f"i_{kind}": own.index for kind, own in spikes.items()}
         print(f"Spikes            : {jsnn.export.save_npz(args.save, **arrays)}")
-    cv = {
-        kind: float(np.nanmean(analysis.cv_isi(own.times, own.index, own.n)))
-        if own.index.size
-        else None
-        for kind, own in spikes.items()
-    }
+    cv = {}
+    for kind, own in spikes.items():
+        each = analysis.cv_isi(own.times, own.index, own.n)
+        cv[kind] = float(np.nanmean(each)) if np.any(np.isfinite(each)) else None
     common.write_json(
         args.json,
         {
@@ -220,7 +223,7 @@ def main(args: argparse.Namespace) -> None:
             "rates_recorded": recorded,
             "cv": cv,
             "n_spikes": sum(stats["spikes"].values()),
-            "solver": "Exact, 1 step of 0.1 ms",
+            "solver": f"Exact, steps of {network.dt:g} ms",
             "devices": args.devices,
             "float64": args.float64,
         },

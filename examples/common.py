@@ -56,6 +56,10 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
         given = getattr(args, name)
         if given is not None and not given.endswith(ending):
             made.error(f"--{name} {given}: give a file that ends in {ending}")
+    for name in ("plot", "json", "save"):
+        given = getattr(args, name)
+        if given is not None and Path(given).is_dir():
+            made.error(f"--{name} {given}: this is a folder; give a file")
     if args.plot is not None:
         try:
             plot.check_name(args.plot)
@@ -80,14 +84,6 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
     return args
 
 
-def numbered(path: str, number: int) -> str:
-    """The name of the figure of that number: FILE, FILE-2, FILE-3, each with the ending of FILE."""
-    if number == 1:
-        return path
-    stem, ending = os.path.splitext(path)
-    return f"{stem}-{number}{ending}"
-
-
 def write_json(path: str | None, values: Mapping[str, Any]) -> None:
     if path is None:
         return
@@ -98,5 +94,10 @@ def write_json(path: str | None, values: Mapping[str, Any]) -> None:
 
 def peak_memory_mb() -> float:
     """The largest resident memory of this process so far, in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # the other figure may be that of the process that started this one
+        lines = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        if lines:
+            return int(lines[0].split()[1]) / 1e3
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

@@ -74,6 +74,11 @@ def block(
         waiting[name] = network.delivery(buffer, sent, rows[name], first_pre, state.step)
     if any(synapses.min_delay == 0 for synapses in network.synapses.values()):
         populations = network.receive_at_once(coefficients, populations, waiting, state.step)
+        # The block is one step, and its end is after these arrivals
+        samples = {
+            name: jax.tree.map(lambda x: x[None], own.sample(network, populations, first))
+            for name, own in record.items()
+        }
         for name, synapses in network.synapses.items():
             if synapses.min_delay == 0:
                 waiting[name] = _clear(waiting[name], steps, length)

@@ -31,6 +31,7 @@ class Checkpoint:
         self.fingerprint = fingerprint
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"checkpoint={str(self.folder)!r} is a file; give a folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._segments: list[tuple[int, int, str]] = []  # first step, last step, digest
 
     def save(self, state: Any, first_step: int, last_step: int, records: Mapping[str, Any]) -> None:
@@ -103,6 +104,11 @@ def fingerprint(*trees: Any) -> str:
         leaves, structure = jax.tree.flatten(tree)
         digest.update(str(structure).encode())
         for leaf in leaves:
+            if callable(leaf):  # a rate, say: what it is called and does, but not where it lies
+                code = getattr(leaf, "__code__", None)
+                digest.update(getattr(leaf, "__qualname__", type(leaf).__qualname__).encode())
+                digest.update(b"" if code is None else code.co_code + repr(code.co_names).encode())
+                continue
             array = np.asarray(leaf)
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)

@@ -50,9 +50,13 @@ def check_number(
 ) -> None:
     """Raise unless every element is a finite number, at least `low` (above it if `strict`)."""
     array = concrete(value)
-    if array is None or array.dtype == object:
+    if array is None:
         return
-    if not np.issubdtype(array.dtype, np.number):
+    if array.dtype == object:
+        if value is None or isinstance(value, (list, tuple)):
+            raise TypeError(f"{name}={value!r} is not a number; give a number or an array of them")
+        return  # a placeholder of a tree transformation
+    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise TypeError(f"{name}={value!r} is not a number; give a number or an array of numbers")
     if finite and not np.all(np.isfinite(array)):
         raise ValueError(f"{name}={_show(array)} is not finite; give finite numbers")
@@ -88,9 +92,11 @@ def whole_steps_array(name: str, times: Any, dt: float, *, least: int = 0) -> np
     if np.any(off):
         bad = np.asarray(times, np.float64)[off].flat[0]
         below = np.floor(bad / dt)
+        nearest = f"nearest are {below * dt:.10g} and {(below + 1) * dt:.10g}"
+        if below < least:
+            nearest = f"least is {least * dt:.10g}"
         raise ValueError(
-            f"{name}={bad:g} ms is no whole number of steps of dt={dt:g} ms; the nearest are "
-            f"{below * dt:.10g} and {(below + 1) * dt:.10g} ms"
+            f"{name}={bad:.10g} ms is no whole number of steps of dt={dt:g} ms; the {nearest} ms"
         )
     if np.any(whole < least):
         bad = np.asarray(times, np.float64)[whole < least].flat[0]
@@ -98,6 +104,20 @@ def whole_steps_array(name: str, times: Any, dt: float, *, least: int = 0) -> np
     if np.any(whole > 2**31 - 2):
         raise ValueError(f"{name}: more than 2**31 - 2 steps of dt={dt:g} ms; give a shorter time")
     return whole.astype(np.int64)
+
+
+def check_name(kind: str, name: object) -> None:
+    """Raise unless a name is a word that addresses can be made of."""
+    if not isinstance(name, str) or not name or "." in name or "/" in name:
+        raise ValueError(f"{kind} name {name!r}: give a word without dots and slashes")
+
+
+def check_key(key: Any) -> None:
+    """Raise unless this is one PRNG key of JAX, typed or raw."""
+    typed = isinstance(key, Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    raw = hasattr(key, "dtype") and key.dtype == np.uint32 and np.shape(key) in ((2,), (4,))
+    if not (typed and key.ndim == 0) and not raw:
+        raise TypeError(f"key={key!r} is not a PRNG key; give one, as jax.random.key(1)")
 
 
 def check_memory(what: str, n_bytes: float) -> None:
@@ -123,4 +143,4 @@ def unknown(kind: str, name: object, names: Iterable[object]) -> ValueError:
 
 def _show(array: Any) -> str:
     array = np.asarray(array)
-    return f"{array[()]!r}" if array.size == 1 else np.array2string(array, threshold=6)
+    return f"{array.item()!r}" if array.size == 1 else np.array2string(array, threshold=6)

@@ -1,5 +1,6 @@
 """The host's loop around `simulate`: segments, progress, checks and checkpoints."""
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from jsnn.network import Network, State
 from jsnn.record import Recorder
 
 _SEGMENT_BYTES = 2**26  # of records that the device holds at once
+_SPIKES = ":spikes/"  # among the records of a segment: how many each population fired
 _SEGMENT_SECONDS = 2.0  # between two signs of progress
 _FIRST_SEGMENT = 0.02  # of the run: short, to learn how long a step takes
 
@@ -54,11 +56,14 @@ def run(
     Raises `FloatingPointError` for a state that is not finite and `ValueError` for a rate beyond
     its bound, at the end of the segment in which it happened, with the place and the time.
     """
+    if not isinstance(network, Network):
+        raise TypeError(f"network={network!r} is no network")
     steps = whole_steps("duration", duration, network.dt)
-    record = check_record(network, record)
+    record = check_record(network, record, 0)
     if (key is None) == (state is None):
         raise ValueError("give either key or state, to start from")
     now = state if key is None else network.init(key)
+    network.check_state(now)
     assert now is not None
     kept = None
     if checkpoint is not None:
@@ -86,7 +91,6 @@ def run(
         jax.block_until_ready(advance_from_host(network, now, nothing, capacity, record))
     compiled = time.perf_counter()
 
-    spikes = dict.fromkeys(network.populations, 0)
     length = capacity
     if segment is None:
         length = min(capacity, max(int(steps * _FIRST_SEGMENT), network.block))
@@ -109,9 +113,8 @@ def run(
                 for what, values in own.to_host(solution.records[name]).items()
             }
             network.raise_if_failed(now)
+            part |= {_SPIKES + name: np.asarray(n) for name, n in solution.stats["spikes"].items()}
             parts.append((begin, begin + length, part))
-            for name, count in solution.stats["spikes"].items():
-                spikes[name] += int(count)
             if kept is not None:
                 kept.save(now, begin, begin + length, part)
             bar.update(round((begin + length - first) * network.dt) - bar.n)
@@ -129,7 +132,10 @@ def run(
         "compile_s": compiled - start,
         "run_s": finished - compiled,
         "segments": n_segments,
-        "spikes": spikes,
+        "spikes": {
+            name: sum(int(part[_SPIKES + name]) for _, _, part in parts)
+            for name in network.populations
+        },
     }
     return Solution(now, records, now.status, stats)
 
@@ -137,12 +143,19 @@ def run(
 def _capacity(
     network: Network, steps: int, record: Mapping[str, Recorder], segment: float | None
 ) -> int:
-    """For how many steps the device has room for records."""
+    """For how many steps the device has room for records.
+
+    A power of two, as long as memory allows: runs of several durations then share a compilation.
+    """
     if segment is not None:
-        return min(whole_steps("segment", segment, network.dt, least=1), max(steps, 1))
+        capacity = min(whole_steps("segment", segment, network.dt, least=1), max(steps, 1))
+        check_record(network, record, capacity)
+        return capacity
     a_step = sum(own.bytes_a_step(network) for own in record.values())
-    room = int(_SEGMENT_BYTES / a_step) if a_step else steps
-    return max(min(steps, max(room, network.block)), 1)
+    if not a_step:
+        return 2**30
+    room = max(int(_SEGMENT_BYTES / a_step), network.block)
+    return min(2 ** math.ceil(math.log2(max(steps, 1))), room)
 
 
 def _of(name: str, part: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

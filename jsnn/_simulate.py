@@ -7,10 +7,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jsnn._block import block
+from jsnn._math import check_memory
 from jsnn.delivery import Rows
 from jsnn.network import AXIS, Network, State, pad_cells, padded
 from jsnn.record import Recorder
@@ -48,21 +50,28 @@ def simulate(
 
     However a run is cut into calls, the spikes are the same.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int):
+    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)):
         raise TypeError(f"steps={steps!r} is not an integer; give a number of steps")
     if steps < 0:
         raise ValueError(f"steps={steps} is negative")
-    record = check_record(network, record)
+    record, steps = check_record(network, record, int(steps)), int(steps)
+    network.check_state(state)
     return advance(network, state, steps, steps, record)
 
 
-def check_record(network: Network, record: Mapping[str, Recorder] | None) -> dict[str, Recorder]:
+def check_record(
+    network: Network, record: Mapping[str, Recorder] | None, steps: int
+) -> dict[str, Recorder]:
     """The recorders as a dictionary, or the error for what is wrong with them."""
+    if record is not None and not isinstance(record, Mapping):
+        raise TypeError(f"record={record!r} is not a dictionary; give names to the recorders")
     record = dict(record or {})
     for name, recorder in record.items():
         if not isinstance(name, str) or not isinstance(recorder, Recorder):
             raise TypeError(f"record[{name!r}] is {recorder!r}; give Spikes, Counts or States")
         recorder.check(network)
+    a_step = sum(recorder.bytes_a_step(network) for recorder in record.values())
+    check_memory(f"record: what is kept of {steps} steps", a_step * steps)
     return record
 
 

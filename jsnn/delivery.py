@@ -79,6 +79,7 @@ class EventDriven(eqx.Module):
         capacity = self.capacity
         if capacity is None:  # room for 1 % of the cells in every step
             capacity = min(max(words.shape[0] * n_pre // 100, 64), 8192)
+        capacity = max(min(capacity, (2**31 - 1) // max(rows.max_row, 1)), 1)  # int32 counts edges
         static = (
             rows.offset,
             rows.fixed_delay,
@@ -105,7 +106,8 @@ def segment_sum_step(buffer: Array, fired: Array, rows: Rows, first_pre: int, st
     weight = 1.0 if rows.weight is None else rows.weight
     delay = rows.fixed_delay if rows.delay is None else rows.delay.astype(jnp.int32)
     post = (step + delay) % slots * n + rows.offset + rows.post.astype(jnp.int32)
-    arrivals = jax.ops.segment_sum(weight * fired[pre], post, slots * n)
+    real = jnp.arange(n_edges) < rows.row_ptr[-1]  # devices pad theirs to the same number
+    arrivals = jax.ops.segment_sum(jnp.where(real, weight * fired[pre], 0), post, slots * n)
     return buffer + arrivals.reshape(slots, n)
 
 

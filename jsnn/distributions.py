@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -59,6 +60,14 @@ class Normal(eqx.Module):
         lower, upper = concrete(low), concrete(high)
         if lower is not None and upper is not None and not lower < upper:
             raise ValueError(f"low={low} must be below high={high}")
+        centre, width = concrete(mean), concrete(std)
+        if centre is not None and width is not None and lower is not None and upper is not None:
+            # Beyond, the inverse distribution that is drawn with runs out of digits
+            if not (np.all(lower <= centre + 4 * width) and np.all(upper >= centre - 4 * width)):
+                raise ValueError(
+                    f"low={low} and high={high} leave only what is more than 4 standard "
+                    f"deviations from mean={mean}, std={std}"
+                )
         self.mean, self.std = as_real(mean), as_real(std)
         self.low, self.high = as_real(low), as_real(high)
 

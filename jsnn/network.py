@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jsnn._math import check_memory, check_number
+from jsnn._math import check_key, check_memory, check_name, check_number
 from jsnn._random import TILE, key_words
 from jsnn.delivery import Delivery, EventDriven, segment_sum_step
 from jsnn.inputs import Cells, NoiseCurrent, Poisson, Prepared, SpikeList, StepCurrent, Target
@@ -101,14 +101,17 @@ class Network(eqx.Module):
         self.delivery = EventDriven() if delivery is None else delivery
         if not populations:
             raise ValueError("populations is empty; give at least one")
+        if not isinstance(self.delivery, Delivery):
+            raise TypeError(f"delivery={delivery!r}; give EventDriven() or SegmentSum()")
         for kind, parts, wanted in (
             ("population", populations, Population),
             ("projection", projections or {}, Projection),
             ("input", inputs or {}, Input),
         ):
+            if not isinstance(parts, Mapping):
+                raise TypeError(f"{kind}s={parts!r} is not a dictionary; give a name to each")
             for name, part in parts.items():
-                if not isinstance(name, str) or not name or "." in name:
-                    raise ValueError(f"{kind} name {name!r}: give a word without dots")
+                check_name(kind, name)
                 if not isinstance(part, wanted):
                     raise TypeError(f"{kind} {name!r} is a {type(part).__name__}, not a {kind}")
         self.populations = dict(populations)
@@ -117,7 +120,13 @@ class Network(eqx.Module):
         self.inputs = dict(inputs or {})
         for name, source in self.inputs.items():
             self._check_input(f"input {name!r}", source)
-        if key is None:
+            try:
+                self.inputs[name] = source.on_grid(self.dt)
+            except ValueError as error:
+                raise ValueError(f"input {name!r}: {error}") from None
+        if key is not None:
+            check_key(key)
+        else:
             if projections:
                 raise ValueError("key is missing; give one, as jax.random.key(1), to draw with")
             key = jax.random.key(0)  # nothing is drawn
@@ -127,7 +136,8 @@ class Network(eqx.Module):
             self.synapses.update(build(name, projection, self.populations, own, self.dt))
         for name, synapses in self.synapses.items():
             size = synapses.slots * (self.populations[synapses.post[0]].n + TILE)
-            check_memory(f"projection {name!r}: the buffer of arrivals", 4.0 * size)
+            itemsize = jnp.zeros(()).dtype.itemsize
+            check_memory(f"projection {name!r}: the buffer of arrivals", float(itemsize * size))
             if size >= 2**31:
                 raise ValueError(
                     f"projection {name!r}: delays of {synapses.max_delay} steps make a buffer of "
@@ -135,7 +145,7 @@ class Network(eqx.Module):
                 )
 
     def _check_input(self, where: str, source: Input) -> None:
-        name, low, high = locate(self.populations, source.target)
+        name, low, high = locate(self.populations, source.target, where)
         try:
             source.check(self.dt, high - low)
         except ValueError as error:
@@ -180,15 +190,21 @@ class Network(eqx.Module):
         same on any number of devices. Several devices of a CPU exist if JAX was told so before
         anything else: `jax.config.update("jax_num_cpu_devices", 2)`.
         """
+        if isinstance(devices, (bool, str)):
+            raise TypeError(f"devices={devices!r}; give a number of devices, or a list of them")
         if devices is None or isinstance(devices, int):
             count = 1 if devices is None else devices
             there = jax.devices()
-            if not 1 <= count <= len(there):
+            if count < 1:
+                raise ValueError(f"devices={devices} must be at least 1")
+            if count > len(there):
                 raise ValueError(
                     f"devices={devices}, but JAX has {len(there)}; on a CPU, set "
                     f'jax.config.update("jax_num_cpu_devices", {devices}) before anything else'
                 )
             devices = there[:count]
+        if not devices:
+            raise ValueError("devices is an empty list; give at least one")
         mesh = None if len(devices) == 1 else Mesh(np.asarray(devices), (AXIS,))
         if mesh == self.mesh:
             return self
@@ -212,6 +228,7 @@ class Network(eqx.Module):
 
     def init(self, key: Array) -> State:
         """The state before the first step. The key serves initial values and inputs."""
+        check_key(key)
         draw_key, run_key = jax.random.split(key)
         populations = {
             name: population.init(jax.random.fold_in(draw_key, zlib.crc32(name.encode())))
@@ -257,9 +274,8 @@ class Network(eqx.Module):
         currents = {name: jnp.zeros((steps.shape[0], 1)) for name in self.populations}
         for name, source in self.inputs.items():
             population, target = self.target(source)
-            own = jax.random.key_data(
-                jax.random.fold_in(jax.random.wrap_key_data(key), zlib.crc32(name.encode()))
-            )
+            base = jax.random.wrap_key_data(key, impl="threefry2x32")
+            own = jax.random.key_data(jax.random.fold_in(base, zlib.crc32(name.encode())))
             sent = source.block(
                 coefficients.inputs[name], own, steps, cells[population], target, self.dt
             )
@@ -410,19 +426,43 @@ class Network(eqx.Module):
             step = int(state.status[f"input {name}"])
             if step != NEVER:
                 raise ValueError(
-                    f"input {name!r}: at t={step * self.dt:g} ms its rate was above "
-                    "its max_rate; give a higher one"
+                    f"input {name!r}: at t={step * self.dt:g} ms its rate was above its max_rate, "
+                    "negative, or not a number, or it was lowered after it was given; give a "
+                    "higher max_rate"
+                )
+
+    def check_state(self, state: Any) -> None:
+        """Raise unless a state is one of this network."""
+        if not isinstance(state, State):
+            raise TypeError(f"state={state!r} is no state; give network.init(key)")
+        status = [*self.populations, *map("input {}".format, self.inputs)]
+        for what, names, own in (
+            ("populations", state.populations, self.populations),
+            ("buffers", state.buffers, self.synapses),
+            ("status", state.status, status),
+        ):
+            if set(names) != set(own):
+                raise ValueError(
+                    f"state is of another network: its {what} are {sorted(names)}, and this "
+                    f"network's {sorted(own)}"
+                )
+        shapes: dict[str, tuple[Any, Any]] = {
+            f"population {name!r}": (state.populations[name].refractory.shape, (p.n,))
+            for name, p in self.populations.items()
+        }
+        for name, synapses in self.synapses.items():
+            wanted = (synapses.slots, self.populations[synapses.post[0]].n)
+            shapes[f"buffer of {name!r}"] = (state.buffers[name].shape, wanted)
+        for what, (found, wanted) in shapes.items():
+            if found != wanted:
+                raise ValueError(
+                    f"state is of another network: {what} has shape {found}, and this network's "
+                    f"{wanted}"
                 )
 
     def part(self, address: str) -> tuple[str, int, int]:
         """`"cells.exc"` as (population, first cell, last cell exclusive)."""
         return locate(self.populations, address)
-
-    def summary(self) -> str:
-        """A line for each population and projection."""
-        lines = [f"{name}: {p.n} cells" for name, p in self.populations.items()]
-        lines += [f"{name}: {s.edges.n_edges} synapses" for name, s in self.synapses.items()]
-        return "\n".join(lines)
 
 
 def padded(n: int, devices: int = 1) -> int:

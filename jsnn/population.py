@@ -1,5 +1,6 @@
 """n copies of a neuron with its receptors, solver and initial state."""
 
+import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +11,16 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_cells, check_number, concrete, unknown, whole_steps_array
+from jsnn._math import (
+    as_real,
+    check_cells,
+    check_memory,
+    check_name,
+    check_number,
+    concrete,
+    unknown,
+    whole_steps_array,
+)
 from jsnn.distributions import Distribution
 from jsnn.neurons import LIF
 from jsnn.receptors import Delta, Receptor
@@ -87,10 +97,18 @@ class Population(eqx.Module):
         if n < 1:
             raise ValueError(f"n={n}: a population has at least one cell")
         self.n = int(n)
+        if not isinstance(neuron, LIF):
+            raise TypeError(f"neuron={neuron!r} is no neuron; give one, as LIF()")
+        if receptors is not None and not isinstance(receptors, Mapping):
+            raise TypeError(f"receptors={receptors!r} is not a dictionary; give a name to each")
+        if solver is not None and not isinstance(solver, Solver):
+            raise TypeError(f"solver={solver!r} is no solver; give one, as RK4()")
+        if surrogate is not None and not isinstance(surrogate, Triangular):
+            raise TypeError(f"surrogate={surrogate!r} is no surrogate; give one, as Triangular()")
         self.neuron = neuron
         self.receptors = dict(receptors or {})
         for name, receptor in self.receptors.items():
-            _check_name("receptor", name)
+            check_name("receptor", name)
             if not isinstance(receptor, Receptor):
                 raise TypeError(
                     f"receptor {name!r} is {receptor!r}; give Delta, Exponential, Alpha"
@@ -120,6 +138,7 @@ class Population(eqx.Module):
                 check_cells(f"initial[{name!r}]", value, self.n)
                 value = as_real(value)
             self.initial[name] = value
+        check_memory(f"a population of {self.n} cells", 4.0 * self.n * (len(self.states) + 1))
 
     @property
     def states(self) -> list[str]:
@@ -138,9 +157,10 @@ class Population(eqx.Module):
         """The state at the start, each leaf `[n]`; the key serves what is drawn."""
         values = {f"{r}.{s}": 0.0 for r, f in self.receptors.items() for s in f.states}
         values = {**values, **self.neuron.initial()}
-        for i, (name, value) in enumerate(self.initial.items()):
+        for name, value in self.initial.items():
             if isinstance(value, Distribution):
-                value = value.draw(jax.random.fold_in(key, i), (self.n,))
+                own = jax.random.fold_in(key, zlib.crc32(name.encode()))
+                value = value.draw(own, (self.n,))
             values[name] = value
         full = {name: jnp.broadcast_to(as_real(value), (self.n,)) for name, value in values.items()}
         receptors = {
@@ -235,13 +255,8 @@ def _vector_field(system: System, y: Any, current: Array) -> Any:
     }
 
 
-def _check_name(kind: str, name: object) -> None:
-    if not isinstance(name, str) or not name or "." in name:
-        raise ValueError(f"{kind} name {name!r}: give a word without dots")
-
-
 def _bounds(name: str, part: slice, n: int) -> tuple[int, int]:
-    _check_name("slice", name)
+    check_name("slice", name)
     if not isinstance(part, slice) or part.step not in (None, 1):
         raise TypeError(f"slice {name!r} is {part!r}; give slice(first, last) without a step")
     low, high, _ = part.indices(n)

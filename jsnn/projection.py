@@ -27,8 +27,10 @@ class Projection(eqx.Module):
       over lists draws over their union.
     - `rule`: a connection rule of `jsnn.connect`, `Edges`, or `connect.Pairs(pre, post)`.
     - `weight`: in the receptor's unit (mV for `Delta`, pA for currents, nS for conductances): a
-      scalar, a distribution, or `[n_edges]` in the order of the given pairs.
+      scalar, a distribution, or `[n_edges]` in the order of the given pairs (for a rule that
+      draws, and for `Edges`: by source, then target).
     - `delay`: ms, whole steps; the same choice. 0 hands a spike on in the step that it is fired in.
+      Drawn delays are rounded to whole steps, of which there is at least one.
     - `receptor`: its name; may be left out where there is only one.
     """
 
@@ -87,6 +89,8 @@ class Synapses(eqx.Module):
     def rows(self) -> Rows:
         """What the delivery reads, on one device."""
         weight = self.weight if self.weight.ndim else None
+        if weight is not None and weight.shape != (self.edges.n_edges,):
+            raise ValueError(f"weight has shape {weight.shape}, not ({self.edges.n_edges},)")
         edges, offset = self.edges, self.post[1]
         return self._rows(edges.row_ptr, edges.post, weight, self.delay, offset, self.max_row)
 
@@ -96,6 +100,13 @@ class Synapses(eqx.Module):
         split = self.split
         if split is None:
             raise ValueError("these synapses are not split; use network.on(devices)")
+        if split.edge is None and self.weight.ndim:
+            raise ValueError(
+                "one weight for all edges was replaced by one for each after the edges were "
+                "divided; do so on network.on(None), and divide again"
+            )
+        if self.weight.ndim and self.weight.shape != (self.edges.n_edges,):
+            raise ValueError(f"weight has shape {self.weight.shape}, not ({self.edges.n_edges},)")
         weight = self.weight[split.edge] if self.weight.ndim else None
         delay = None if self.delay is None else self.delay[split.edge]
         return self._rows(split.row_ptr, split.post, weight, delay, 0, split.max_row)
@@ -160,8 +171,9 @@ def build(
     dt: float,
 ) -> dict[str, Synapses]:
     """Draw the edges, weights and delays of a projection: one `Synapses` for each pair of parts."""
-    pres = [locate(populations, address) for address in projection.pre]
-    posts = [locate(populations, address) for address in projection.post]
+    where = f"projection {name!r}"
+    pres = [locate(populations, address, where) for address in projection.pre]
+    posts = [locate(populations, address, where) for address in projection.post]
     edge_key, weight_key, delay_key = jax.random.split(key, 3)
     pre_ids, post_ids = _identities(populations, pres), _identities(populations, posts)
     rule = projection.rule
@@ -173,6 +185,7 @@ def build(
                 f"projection {name!r}: edges are of {rule.n_pre} sources and {rule.n_post} "
                 f"targets, but pre and post have {pre_ids.size} and {post_ids.size} cells"
             )
+        _check_edges(where, rule)
         edges, order = rule, None
     else:
         try:
@@ -185,9 +198,15 @@ def build(
     weight = _values(name, "weight", projection.weight, n_edges, weight_key, order)
     delay = _values(name, "delay", projection.delay, n_edges, delay_key, order)
     if isinstance(projection.delay, Distribution):
-        delay = np.maximum(np.rint(np.asarray(delay) / dt), 1) * dt
+        steps = np.rint(np.asarray(delay, np.float64) / dt)
+        if np.any(steps < 1):
+            raise ValueError(
+                f"{where}: a delay of {np.min(delay):.4g} ms was drawn, which is less than one "
+                f"step of {dt:g} ms; give the distribution a lower bound"
+            )
+        delay = steps * dt
     delay = whole_steps_array(f"projection {name!r}: delay", np.asarray(delay), dt)
-    built, where = {}, f"projection {name!r}"
+    built = {}
     single = len(pres) == len(posts) == 1
     for p, (pre_part, sub_pre) in enumerate(zip(pres, _starts(pres), strict=True)):
         for q, (post_part, sub_post) in enumerate(zip(posts, _starts(posts), strict=True)):
@@ -216,14 +235,19 @@ def build(
     return built
 
 
-def locate(populations: Mapping[str, Population], address: str) -> tuple[str, int, int]:
+def locate(
+    populations: Mapping[str, Population], address: str, where: str = "cells"
+) -> tuple[str, int, int]:
     """`"cells.exc"` as (population, first cell, last cell exclusive)."""
     if not isinstance(address, str):
-        raise TypeError(f"{address!r} is no address; give a population's name, as 'cells.exc'")
+        raise TypeError(f"{where}: {address!r} is no address; give a name, as 'cells.exc'")
     name, _, part = address.partition(".")
-    if name not in populations:
-        raise unknown("population", name, populations)
-    return (name, *populations[name].part(part))
+    try:
+        if name not in populations:
+            raise unknown("population", name, populations)
+        return (name, *populations[name].part(part))
+    except ValueError as error:
+        raise ValueError(f"{where}: {address!r}: {error}") from None
 
 
 def receptor_of(where: str, population: Population, receptor: str | None) -> str:
@@ -251,10 +275,22 @@ def check_sign(where: str, population: Population, receptor: str, weight: Any) -
 
 
 def _addresses(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(value, (str, Sequence)):
+        raise TypeError(f"{name}={value!r}; give a population's name, or a list of names")
     addresses = (value,) if isinstance(value, str) else tuple(value)
     if not addresses:
         raise ValueError(f"{name} is an empty list; give at least one population")
     return addresses
+
+
+def _check_edges(where: str, edges: Edges) -> None:
+    """Raise unless given edges are what the delivery takes them for."""
+    row_ptr, post = np.asarray(edges.row_ptr), np.asarray(edges.post)
+    whole = row_ptr.shape == (edges.n_pre + 1,) and row_ptr[0] == 0 and row_ptr[-1] == post.size
+    if not whole or np.any(np.diff(row_ptr) < 0):
+        raise ValueError(f"{where}: row_ptr of the edges does not count 0..{post.size} upwards")
+    if post.size and not (post.min() >= 0 and post.max() < edges.n_post):
+        raise ValueError(f"{where}: post of the edges is not within 0..{edges.n_post - 1}")
 
 
 def _check_memory(name: str, projection: Projection, n_pre: int, n_post: int) -> None:

@@ -255,8 +255,8 @@ class States(eqx.Module):
         every: float | None = None,
     ):
         if isinstance(index, slice):
-            if index.stop is None:
-                raise ValueError(f"index={index} has no end; give slice(first, last)")
+            if index.stop is None or index.stop < 0 or (index.start or 0) < 0:
+                raise ValueError(f"index={index}: give slice(first, last), counted from 0")
             index = range(*index.indices(index.stop))
         if index is not None:
             array = np.atleast_1d(np.asarray(index))

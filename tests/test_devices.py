@@ -17,7 +17,7 @@ SEGMENTS = ((1, 2), (2, 4), (4, 1))  # a state made on so many devices is contin
 LENGTH = 45
 
 
-def network():
+def network(delivery=None):
     """Sizes: more than a tile but no multiple of it, fewer than devices hold, and one cell."""
     import jax
 
@@ -78,7 +78,9 @@ def network():
         "step": StepCurrent("few", [0.5, 3.0], rng.normal(0, 200, (2, 10))),
         "slice": StepCurrent("wide.inh", [2.0, 4.0], rng.normal(0, 300, (2, n - 219))),
     }
-    return jsnn.Network(populations, projections, inputs, dt=0.1, key=jax.random.key(3))
+    return jsnn.Network(
+        populations, projections, inputs, dt=0.1, key=jax.random.key(3), delivery=delivery
+    )
 
 
 def recorders():
@@ -120,6 +122,11 @@ def main(path):
 
     for count in COUNTS:
         states[count] = run("first", count, start)
+    summed = network(jsnn.SegmentSum())
+    for count in COUNTS[:2]:
+        placed[count] = summed.on(count)
+        run("summed", count, start)
+    placed[1], placed[2] = network(), network().on(2)
     for before, after in SEGMENTS:
         run("second", after, jax.device_get(states[before]))
     for network_ in placed.values():
@@ -166,6 +173,12 @@ def test_a_run_can_go_on_with_other_devices(runs, count):
         np.testing.assert_array_equal(
             runs[f"second 1 {name}"], runs[f"second {count} {name}"], err_msg=name
         )
+
+
+@pytest.mark.parametrize("count", COUNTS[:2])
+def test_segment_sum_gives_the_same_spikes(runs, count):
+    for name in ("wide", "few", "one"):
+        np.testing.assert_array_equal(runs[f"first 1 {name}"], runs[f"summed {count} {name}"])
 
 
 def test_more_devices_than_there_are():

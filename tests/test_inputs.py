@@ -25,6 +25,7 @@ def sent(source, steps, low=0, high=N, key=KEY):
     """What an input sends in the given steps, `[steps, N]`."""
     target = Target(N, low, high)
     source.check(DT, high - low)
+    source = source.on_grid(DT)
 
     @eqx.filter_jit
     def block(source, steps):
@@ -232,7 +233,9 @@ def test_step_current_with_a_column_for_each_target():
     assert not found[:, :50].any() and not found[:, 150:].any()
 
 
-@pytest.mark.parametrize("bad", [lambda t: 100.0 + 2000.0 * (t > 1.0), lambda t: jnp.log(0.5 - t)])
+@pytest.mark.parametrize(
+    "bad", [lambda t: 100.0 + 2000.0 * (t > 1.0), lambda t: jnp.sqrt(0.55 - t)]
+)
 def test_a_rate_that_the_draws_cannot_hold_sets_the_status(bad):
     """Too high, or no number at all: from the step of 1.1 or 0.6 ms on."""
     cells = jsnn.Population(LIF(), 3, {"x": Delta()})
@@ -244,6 +247,21 @@ def test_a_rate_that_the_draws_cannot_hold_sets_the_status(bad):
     assert solution.status["input p"] < 20
     with pytest.raises(ValueError, match="input 'p'.*rate.*max_rate"):
         net.raise_if_failed(solution.state)
+
+
+@pytest.mark.parametrize(("given", "changed"), [(hz(50.0), hz(1.0)), (hz(1.0), hz(2.0))])
+def test_a_rate_changed_beyond_what_was_given_sets_the_status(given, changed):
+    """The draws are laid out for the rate that was given; `max_rate` makes room for others."""
+
+    def status(**more):
+        source = Poisson("a", given, 1.0, **more)
+        cells = jsnn.Population(LIF(), 3, {"x": Delta()})
+        net = jsnn.Network({"a": cells}, inputs={"p": source}, dt=DT)
+        net = eqx.tree_at(lambda n: n.inputs["p"].rate, net, jnp.float32(changed))
+        return jsnn.simulate(net, net.init(jax.random.key(0)), 3).status["input p"]
+
+    assert status() == 0
+    assert status(max_rate=hz(60.0)) == jsnn.NEVER
 
 
 CASES = [

@@ -3,6 +3,7 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 import jsnn
 from jsnn._math import whole_steps
-from jsnn.connect import AllToAll, FixedIndegree, OneToOne, Pairs
+from jsnn.connect import AllToAll, Edges, FixedIndegree, OneToOne, Pairs, connect
 from jsnn.distributions import LogNormal, Normal, Uniform
 from jsnn.inputs import NoiseCurrent, Poisson, SpikeList, StepCurrent
 from jsnn.neurons import LIF
@@ -251,7 +252,10 @@ def test_values_given_for_lists_go_with_their_edges():
 
 
 def test_drawn_delays_are_whole_steps_of_at_least_one():
-    found = network(projection(delay=Normal(0.2, 1.0), rule=AllToAll())).connections()["p"]
+    with pytest.raises(ValueError, match="'p': a delay of .* ms was drawn.*lower bound"):
+        network(projection(delay=Normal(0.2, 1.0), rule=AllToAll()))
+    drawn = projection(delay=Normal(0.2, 1.0, low=0.1), rule=AllToAll())
+    found = network(drawn).connections()["p"]
     steps = found.delay / 0.1
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-6)
     assert steps.min() > 0.99 and len(np.unique(found.delay)) > 5
@@ -287,3 +291,20 @@ def test_a_state_that_is_not_finite_is_reported_with_its_place_and_time():
     assert solution.status["a"] < 10
     with pytest.raises(FloatingPointError, match="population 'a': v of cell 2 is nan"):
         net.raise_if_failed(solution.state)
+
+
+def test_names_cannot_be_taken_for_others():
+    """A projection between lists is split into "name/pre->post", which nobody may be called."""
+    with pytest.raises(ValueError, match="'p/a->b'.*slashes"):
+        jsnn.Network(network().populations, {"p/a->b": projection()}, dt=0.1, key=KEY)
+
+
+def test_edges_are_checked():
+    good = connect(FixedIndegree(2), 1, 10, 4)
+    network(projection(rule=good))
+    far = Edges(good.post.at[0].set(60000), good.row_ptr, 10, 4)
+    with pytest.raises(ValueError, match="post of the edges is not within"):
+        network(projection(rule=far))
+    short = Edges(good.post, jnp.asarray(np.asarray(good.row_ptr) // 2), 10, 4)
+    with pytest.raises(ValueError, match="row_ptr of the edges"):
+        network(projection(rule=short))

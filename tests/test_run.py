@@ -184,6 +184,7 @@ def test_interrupt_keeps_what_was_done(network, whole, tmp_path, monkeypatch):
     monkeypatch.undo()
     resumed = jsnn.run(network, 50.0, **arguments)
     assert resumed.stats["segments"] == 8
+    assert resumed.stats["spikes"] == whole.stats["spikes"]
     assert_same(resumed, whole)
 
 
@@ -251,3 +252,36 @@ def test_device_memory_does_not_grow_with_the_duration(network):
 
     long = _run._capacity(network, 10**9, RECORD, None)
     assert long * sum(own.bytes_a_step(network) for own in RECORD.values()) <= 2**26
+
+
+def test_a_state_of_another_network_is_refused(network):
+    law = LIF()
+    cells = jsnn.Population(law, 150, {"delta": Delta()})
+    for other in (
+        jsnn.Network({"cells": cells}, dt=0.1),
+        jsnn.Network({"sells": cells}, dt=0.1),
+        jsnn.Network({"cells": jsnn.Population(law, 149, {"delta": Delta()})}, dt=0.1),
+    ):
+        with pytest.raises(ValueError, match="state is of another network"):
+            jsnn.run(network, 1.0, state=other.init(KEY), progress=False)
+        with pytest.raises(ValueError, match="state is of another network"):
+            jsnn.simulate(network, other.init(KEY), 10)
+    with pytest.raises(TypeError, match="state=3"):
+        jsnn.simulate(network, 3, 10)
+
+
+def test_a_run_with_a_rate_function_is_resumed(tmp_path):
+    """By another process, where the function lies elsewhere in memory."""
+
+    def made(factor):
+        cells = jsnn.Population(LIF(), 5, {"s": Exponential(2.0)})
+        noise = Poisson("cells", lambda t: 1000.0 + factor * t, 90.0, max_rate=9e3)
+        return jsnn.Network({"cells": cells}, {}, {"noise": noise}, dt=0.1)
+
+    arguments = dict(key=KEY, record={"s": Spikes("cells")}, progress=False)
+    jsnn.run(made(10.0), 20.0, checkpoint=tmp_path, **arguments)
+    resumed = jsnn.run(made(10.0), 40.0, checkpoint=tmp_path, **arguments)
+    whole = jsnn.run(made(10.0), 40.0, **arguments)
+    np.testing.assert_array_equal(resumed.records["s"].steps, whole.records["s"].steps)
+    assert resumed.stats["spikes"] == whole.stats["spikes"]
+    assert whole.stats["spikes"] == {"cells": whole.records["s"].index.size}

@@ -10,7 +10,6 @@ from jsnn._math import (
     as_real,
     check_cells,
     check_number,
-    concrete,
     whole_steps,
     whole_steps_array,
 )
@@ -30,7 +29,8 @@ class StepCurrent(eqx.Module):
     - `delay`: ms, added to the times. NEST's generators have 1 ms by default.
     """
 
-    times: Array
+    times: np.ndarray | None  # until a network gives them its grid
+    steps: Array | None
     values: Array
     target: str = eqx.field(static=True)
     delay: float = eqx.field(static=True)
@@ -38,31 +38,37 @@ class StepCurrent(eqx.Module):
     def __init__(self, target: str, times: ArrayLike, values: ArrayLike, *, delay: float = 0.0):
         check_number("times", times, low=0.0)
         check_number("values", values)
-        times, values = as_real(times), as_real(values)
+        times, values = np.asarray(times, np.float64), as_real(values)
         if times.ndim != 1 or values.ndim not in (1, 2) or values.shape[0] != times.shape[0]:
             raise ValueError(
                 f"times {times.shape} and values {values.shape}: give [k] times and [k] or [k, n] "
                 "values"
             )
-        known = concrete(times)
-        if known is not None and np.any(np.diff(known) <= 0):
-            raise ValueError(f"times={known} must increase")
-        self.times, self.values, self.target, self.delay = times, values, target, delay
+        if np.any(np.diff(times) <= 0):
+            raise ValueError(f"times={times} must increase")
+        self.times, self.steps, self.values = times, None, values
+        self.target, self.delay = target, delay
 
     def check(self, dt: float, n: int) -> None:
         whole_steps("delay", self.delay, dt)
-        times = concrete(self.times)
-        if times is not None:
-            whole_steps_array("times", times, dt)
         if self.values.ndim == 2 and self.values.shape[1] != n:
             raise ValueError(f"values has shape {self.values.shape}; give [k] or [k, {n}]")
 
+    def on_grid(self, dt: float) -> "StepCurrent":
+        """The same with its times as steps, in double precision: float32 would lose late ones."""
+        if self.times is None:
+            return self
+        steps = jnp.asarray(whole_steps_array("times", self.times, dt), jnp.int32)
+        return eqx.tree_at(
+            lambda s: (s.times, s.steps), self, (None, steps), is_leaf=lambda x: x is None
+        )
+
     def prepare(self, dt: float, target: Target) -> Prepared:
+        assert self.steps is not None, "a network puts its inputs on the grid"
         values = self.values if self.values.ndim == 2 else self.values[:, None]
         values = within(values, target)
         values = jnp.concatenate([jnp.zeros_like(values[:1]), values])
-        steps = jnp.rint(self.times / dt).astype(jnp.int32) + whole_steps("delay", self.delay, dt)
-        return Prepared(values, steps)
+        return Prepared(values, self.steps + whole_steps("delay", self.delay, dt))
 
     def block(
         self, prepared: Prepared, key: Array, steps: Array, cells: Cells, target: Target, dt: float
@@ -115,6 +121,9 @@ class NoiseCurrent(eqx.Module):
             whole_steps("stop", self.stop, dt)
         check_cells("mean", self.mean, n)
         check_cells("std", self.std, n)
+
+    def on_grid(self, dt: float) -> "NoiseCurrent":
+        return self
 
     def prepare(self, dt: float, target: Target) -> Prepared:
         return Prepared((within(self.mean, target), within(self.std, target)), ())

@@ -28,7 +28,8 @@ class Poisson(eqx.Module):
     """Independent Poisson spike trains, one for each target cell.
 
     The number of spikes in a step is drawn from the Poisson distribution itself, by inverting it
-    at one uniform 32-bit number: probabilities are right to 2^-32.
+    at one uniform 32-bit number. Probabilities are right to 2^-32 in float64, and to 3e-7 in
+    float32.
 
     **Arguments:**
 
@@ -40,8 +41,8 @@ class Poisson(eqx.Module):
     - `delay`: ms between the generator and its targets.
     - `start`, `stop`: ms; spikes are emitted in (start, stop].
     - `max_rate`: Hz; the highest rate the draws must hold. It is needed where the rate is a
-      function or traced, and sets how many comparisons a draw takes. A rate above it sets the
-      status.
+      function, traced, or changed later, and sets how many comparisons a draw takes. A rate that
+      the draws cannot hold (above it, negative, or not a number) sets the status.
     """
 
     rate: Any
@@ -96,9 +97,16 @@ class Poisson(eqx.Module):
         whole_steps("delay", self.delay, dt)
         whole_steps("start", self.start, dt)
         if self.stop is not None:
-            whole_steps("stop", self.stop, dt)
+            if whole_steps("stop", self.stop, dt) <= whole_steps("start", self.start, dt):
+                raise ValueError(f"stop={self.stop} ms must be after start={self.start} ms")
         check_cells("weight", self.weight, n)
-        if not callable(self.rate):
+        if callable(self.rate):
+            shape = jax.eval_shape(self.rate, jnp.zeros((), real_dtype())).shape
+            if shape not in ((), (1,), (n,)):
+                raise ValueError(
+                    f"rate is a function that returns shape {shape}; return a scalar or ({n},)"
+                )
+        else:
             check_cells("rate", self.rate, n)
         least, most = self._counts(dt)
         if most - least > _MOST_COUNTS:
@@ -106,6 +114,9 @@ class Poisson(eqx.Module):
                 f"rate={self.max_rate:g} Hz makes {self.max_rate * dt / 1000:.4g} spikes a step of "
                 f"dt={dt:g} ms, more than a draw can hold; give a lower rate or a smaller dt"
             )
+
+    def on_grid(self, dt: float) -> "Poisson":
+        return self
 
     def _counts(self, dt: float) -> tuple[int, int]:
         """The least and largest number of spikes that 32 random bits can give in a step."""
@@ -139,9 +150,7 @@ class Poisson(eqx.Module):
     ) -> Array:
         weight, thresholds = prepared.cells
         sent = steps - whole_steps("delay", self.delay, dt)
-        live = sent >= whole_steps("start", self.start, dt)
-        if self.stop is not None:
-            live &= sent < whole_steps("stop", self.stop, dt)
+        live = self._is_live(sent, dt)
         least, most = self._counts(dt)
         if callable(self.rate):
             rate = local(embed(_at_times(self.rate, sent * dt), target), target, cells)
@@ -157,13 +166,20 @@ class Poisson(eqx.Module):
             counts += least
         return jnp.where(live[:, None], counts * weight, 0)
 
+    def _is_live(self, sent: Array, dt: float) -> Array:
+        """Whether spikes are emitted in each of the steps."""
+        live = sent >= whole_steps("start", self.start, dt)
+        if self.stop is not None:
+            live &= sent < whole_steps("stop", self.stop, dt)
+        return live
+
     def overflow(self, prepared: Prepared, steps: Array, dt: float) -> Array:
-        """At which of the steps a rate exceeds what the draws can hold, `[len(steps)]`."""
-        limit = self.max_rate * (1 + 1e-5)
-        if callable(self.rate):
-            sent = steps - whole_steps("delay", self.delay, dt)
-            return jnp.any(_at_times(self.rate, sent * dt) > limit, axis=1) & (sent >= 0)
-        return jnp.broadcast_to(jnp.any(self.rate > limit), steps.shape)
+        """At which of the steps a rate is not one that the draws can hold, `[len(steps)]`."""
+        sent = steps - whole_steps("delay", self.delay, dt)
+        rate = _at_times(self.rate, sent * dt) if callable(self.rate) else self.rate.reshape(1, -1)
+        low = self.min_rate * (1 - 1e-5) if self._counts(dt)[0] else 0.0
+        held = (rate >= low) & (rate <= self.max_rate * (1 + 1e-5))  # false for NaN as well
+        return self._is_live(sent, dt) & ~jnp.all(held, axis=1)
 
 
 def _at_times(rate: Callable, times: Array) -> Array:

@@ -30,7 +30,8 @@ class SpikeList(eqx.Module):
     - `delay`: ms.
     """
 
-    times: Array
+    times: np.ndarray | None  # until a network gives them its grid
+    steps: Array | None
     cells: Array
     weight: Array
     target: str = eqx.field(static=True)
@@ -57,22 +58,29 @@ class SpikeList(eqx.Module):
         check_cells("weight", weight, times.size)
         order = np.argsort(times, kind="stable")
         weight = as_real(weight)
-        self.times, self.cells = as_real(times[order]), jnp.asarray(cells[order], jnp.int32)
+        self.times, self.steps = times[order], None
+        self.cells = jnp.asarray(cells[order], jnp.int32)
         self.weight = weight[order] if weight.ndim else weight
         self.target, self.receptor, self.delay = target, receptor, delay
 
     def check(self, dt: float, n: int) -> None:
         whole_steps("delay", self.delay, dt)
-        times, cells = concrete(self.times), concrete(self.cells)
-        if times is not None:
-            whole_steps_array("times", times, dt, least=1)
+        cells = concrete(self.cells)
         if cells is not None and cells.size and not (0 <= cells.min() and cells.max() < n):
             raise ValueError(f"cells holds {cells.min()}..{cells.max()}; give 0..{n - 1}")
 
-    def prepare(self, dt: float, target: Target) -> Prepared:
-        slots = (
-            jnp.rint(self.times / dt).astype(jnp.int32) - 1 + whole_steps("delay", self.delay, dt)
+    def on_grid(self, dt: float) -> "SpikeList":
+        """The same with its times as steps, in double precision: float32 would lose late ones."""
+        if self.times is None:
+            return self
+        steps = jnp.asarray(whole_steps_array("times", self.times, dt, least=1), jnp.int32)
+        return eqx.tree_at(
+            lambda s: (s.times, s.steps), self, (None, steps), is_leaf=lambda x: x is None
         )
+
+    def prepare(self, dt: float, target: Target) -> Prepared:
+        assert self.steps is not None, "a network puts its inputs on the grid"
+        slots = self.steps - 1 + whole_steps("delay", self.delay, dt)
         weight = jnp.broadcast_to(self.weight, slots.shape)
         return Prepared((), (slots, self.cells + target.low, weight))
 

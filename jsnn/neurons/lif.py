@@ -56,7 +56,17 @@ class LIF(eqx.Module):
         for name, value in (("e_l", e_l), ("v_th", v_th), ("v_reset", v_reset), ("i_e", i_e)):
             check_number(name, value)
         reset, threshold = concrete(v_reset), concrete(v_th)
-        if reset is not None and threshold is not None and not np.all(reset < threshold):
+        if reset is not None and threshold is not None:
+            try:
+                below = np.all(reset < threshold)
+            except ValueError:
+                raise ValueError(
+                    f"v_reset has shape {reset.shape} and v_th {threshold.shape}; give scalars or "
+                    "arrays of one length"
+                ) from None
+        else:
+            below = True
+        if not below:
             raise ValueError(
                 f"v_reset={v_reset} must be below v_th={v_th}, or the cell fires at every step"
             )

@@ -15,7 +15,7 @@ import numpy as np
 
 from jsnn import analysis
 
-SEEDS = (1, 2, 3, 4, 5)
+SEEDS = range(1, 13)
 N_EXC, N_INH, DURATION, TRANSIENT = 10_000, 2_500, 1000.0, 100.0
 
 
@@ -58,5 +58,5 @@ def statistics(times, index):
 
 if __name__ == "__main__":
     runs = [statistics(*simulate(seed)) for seed in SEEDS]
-    reference = {"nest": nest.__version__, "seeds": SEEDS, "runs": runs}
+    reference = {"nest": nest.__version__, "seeds": list(SEEDS), "runs": runs}
     Path(__file__).with_suffix(".json").write_text(json.dumps(reference, indent=1) + "\n")
