@@ -34,7 +34,7 @@ class Projection(eqx.Module):
     - `receptor`: its name; may be left out where there is only one.
     """
 
-    rule: Any = eqx.field(static=True)
+    rule: Any
     weight: Any
     delay: Any
     pre: tuple[str, ...] = eqx.field(static=True)

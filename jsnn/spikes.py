@@ -33,13 +33,18 @@ def unpack(words: Array, n: int) -> Array:
 
 def listed(words: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
     """Step and cell of every spike of cells low..high-1, in that order, on the host."""
-    words = np.ascontiguousarray(words)
-    row, column = np.nonzero(words)
-    bits = np.unpackbits(words[row, column].astype("<u4").view(np.uint8), bitorder="little")
-    which, bit = np.nonzero(bits.reshape(-1, WORD))
-    cell = column[which] * WORD + bit
-    kept = (cell >= low) & (cell < high)
-    return row[which][kept], cell[kept] - low
+    first = low // WORD
+    words = np.ascontiguousarray(words[:, first : -(-high // WORD)])
+    # Flat arrays of booleans, which NumPy searches five times as fast as those of more dimensions.
+    which = np.flatnonzero((words != 0).reshape(-1))
+    bytes_ = words.reshape(-1)[which].astype("<u4").view(np.uint8)
+    found = np.flatnonzero(np.unpackbits(bytes_, bitorder="little").view(bool))
+    row, column = np.divmod(which[found // WORD], max(words.shape[1], 1))
+    cell = (first + column) * WORD + found % WORD
+    if low % WORD or high % WORD:  # the first and the last word reach beyond
+        kept = (cell >= low) & (cell < high)
+        row, cell = row[kept], cell[kept]
+    return row, cell - low
 
 
 class Index(NamedTuple):
