@@ -1,4 +1,4 @@
-"""Where the time of the published Brunel network goes: parts are taken away, and what is left timed.
+"""Where the time of the published Brunel network goes: parts are taken away, the rest is timed.
 
 python tests/bench/parts.py --devices 2
 """
