@@ -16,6 +16,7 @@ from tqdm import tqdm
 from jsnn._checkpoint import Checkpoint, fingerprint
 from jsnn._math import whole_steps
 from jsnn._simulate import Solution, advance_from_host, check_record
+from jsnn._status import check_state, raise_if_failed
 from jsnn.network import Network, State
 from jsnn.record import Recorder
 
@@ -63,7 +64,7 @@ def run(
     if (key is None) == (state is None):
         raise ValueError("give either key or state, to start from")
     now = state if key is None else network.init(key)
-    network.check_state(now)
+    check_state(network, now)
     assert now is not None
     kept = None
     if checkpoint is not None:
@@ -112,7 +113,7 @@ def run(
                 for name, own in record.items()
                 for what, values in own.to_host(solution.records[name]).items()
             }
-            network.raise_if_failed(now)
+            raise_if_failed(network, now)
             part |= {_SPIKES + name: np.asarray(n) for name, n in solution.stats["spikes"].items()}
             parts.append((begin, begin + length, part))
             if kept is not None:

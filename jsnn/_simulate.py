@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jsnn._block import block
 from jsnn._math import check_memory
+from jsnn._status import check_state
 from jsnn.delivery import Rows
 from jsnn.network import AXIS, Network, State, pad_cells, padded
 from jsnn.record import Recorder
@@ -23,7 +24,7 @@ class Solution(eqx.Module):
 
     - `state`: the state after the last step, from which a run can go on.
     - `records`: by the names given to `record`.
-    - `status`: by population and input the first step at which it failed, or `jsnn.NEVER`.
+    - `status`: by population and input the step at which it was found to fail, or `jsnn.NEVER`.
     - `stats`: numbers about the run; `simulate` counts the spikes of each population.
     """
 
@@ -48,14 +49,16 @@ def simulate(
     - `steps`: how many, of `network.dt` each; static.
     - `record`: recorders by name.
 
-    However a run is cut into calls, the spikes are the same.
+    However a run is cut into calls, the spikes are the same. What spikes are recorded as are whole
+    numbers, through which no gradient passes; states carry it. Another number of steps compiles
+    anew; `run` does not.
     """
     if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)):
         raise TypeError(f"steps={steps!r} is not an integer; give a number of steps")
     if steps < 0:
         raise ValueError(f"steps={steps} is negative")
     record, steps = check_record(network, record, int(steps)), int(steps)
-    network.check_state(state)
+    check_state(network, state)
     return advance(network, state, steps, steps, record)
 
 

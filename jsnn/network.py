@@ -34,8 +34,9 @@ class State(eqx.Module):
     """Everything that evolves.
 
     `step` counts the steps done; `key` are the two words that inputs draw with; `buffers` hold
-    arrivals under way, `[slots, n]` for each projection; `status` tells for each population and
-    input the first step at which it failed, or `NEVER`.
+    arrivals under way, `[slots, n]` for each projection; `status` tells the first step at which each
+    input failed, and for each population the end of the first block after which a state was not
+    finite, or `NEVER`.
     """
 
     step: Array
@@ -404,61 +405,6 @@ class Network(eqx.Module):
             wrong &= steps <= last
             new[label] = jnp.minimum(new[label], jnp.min(jnp.where(wrong, steps, NEVER)))
         return new
-
-    def raise_if_failed(self, state: State) -> None:
-        """Raise `FloatingPointError` or `ValueError` for what the status tells, on the host."""
-        for name in self.populations:
-            step = int(state.status[name])
-            if step == NEVER:
-                continue
-            for what, values in state.populations[name].cell.items():
-                bad = np.flatnonzero(~np.isfinite(np.asarray(values)))
-                if bad.size:
-                    raise FloatingPointError(
-                        f"population {name!r}: {what} of cell {bad[0]} is {values[bad[0]]} (of "
-                        f"{bad.size} such cells) by t={(step + 1) * self.dt:g} ms; a smaller dt, "
-                        "another solver, or smaller weights may help"
-                    )
-            raise FloatingPointError(
-                f"population {name!r}: a state was not finite at t={(step + 1) * self.dt:g} ms"
-            )
-        for name in self.inputs:
-            step = int(state.status[f"input {name}"])
-            if step != NEVER:
-                raise ValueError(
-                    f"input {name!r}: at t={step * self.dt:g} ms its rate was above its max_rate, "
-                    "negative, or not a number, or it was lowered after it was given; give a "
-                    "higher max_rate"
-                )
-
-    def check_state(self, state: Any) -> None:
-        """Raise unless a state is one of this network."""
-        if not isinstance(state, State):
-            raise TypeError(f"state={state!r} is no state; give network.init(key)")
-        status = [*self.populations, *map("input {}".format, self.inputs)]
-        for what, names, own in (
-            ("populations", state.populations, self.populations),
-            ("buffers", state.buffers, self.synapses),
-            ("status", state.status, status),
-        ):
-            if set(names) != set(own):
-                raise ValueError(
-                    f"state is of another network: its {what} are {sorted(names)}, and this "
-                    f"network's {sorted(own)}"
-                )
-        shapes: dict[str, tuple[Any, Any]] = {
-            f"population {name!r}": (state.populations[name].refractory.shape, (p.n,))
-            for name, p in self.populations.items()
-        }
-        for name, synapses in self.synapses.items():
-            wanted = (synapses.slots, self.populations[synapses.post[0]].n)
-            shapes[f"buffer of {name!r}"] = (state.buffers[name].shape, wanted)
-        for what, (found, wanted) in shapes.items():
-            if found != wanted:
-                raise ValueError(
-                    f"state is of another network: {what} has shape {found}, and this network's "
-                    f"{wanted}"
-                )
 
     def part(self, address: str) -> tuple[str, int, int]:
         """`"cells.exc"` as (population, first cell, last cell exclusive)."""

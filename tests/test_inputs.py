@@ -12,6 +12,7 @@ from scipy import stats
 
 import jsnn
 from jsnn._random import cell_words, key_words, normal
+from jsnn._status import raise_if_failed
 from jsnn.inputs import Cells, NoiseCurrent, Poisson, SpikeList, StepCurrent, Target
 from jsnn.neurons import LIF
 from jsnn.receptors import Delta
@@ -246,7 +247,7 @@ def test_a_rate_that_the_draws_cannot_hold_sets_the_status(bad):
     assert solution.status["a"] == jsnn.NEVER
     assert solution.status["input p"] < 20
     with pytest.raises(ValueError, match="input 'p'.*rate.*max_rate"):
-        net.raise_if_failed(solution.state)
+        raise_if_failed(net, solution.state)
 
 
 @pytest.mark.parametrize(("given", "changed"), [(hz(50.0), hz(1.0)), (hz(1.0), hz(2.0))])

@@ -15,7 +15,7 @@ FLOORS = [
     {"population", "delivery"},
     {"projection"},
     {"network"},
-    {"record"},
+    {"record", "_status"},
     {"_block", "_checkpoint"},
     {"_simulate"},
     {"_run"},

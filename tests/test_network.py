@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import jsnn
 from jsnn._math import whole_steps
+from jsnn._status import raise_if_failed
 from jsnn.connect import AllToAll, Edges, FixedIndegree, OneToOne, Pairs, connect
 from jsnn.distributions import LogNormal, Normal, Uniform
 from jsnn.inputs import NoiseCurrent, Poisson, SpikeList, StepCurrent
@@ -281,7 +282,7 @@ def test_a_state_that_is_not_finite_is_reported_with_its_place_and_time():
     source = SpikeList("a", [0.5, 0.7], [2, 2], 3e38)
     net = jsnn.Network({"a": other}, inputs={"s": source}, dt=0.1)
     state = net.init(KEY)
-    net.raise_if_failed(state)
+    raise_if_failed(net, state)
     solution = jsnn.simulate(net, state, 10)
     if int(solution.status["a"]) == jsnn.NEVER:  # a spike resets the cell before it is infinite
         assert np.all(np.isfinite(solution.state.populations["a"].cell["v"]))
@@ -290,7 +291,7 @@ def test_a_state_that_is_not_finite_is_reported_with_its_place_and_time():
     solution = jsnn.simulate(net, bad, 10)
     assert solution.status["a"] < 10
     with pytest.raises(FloatingPointError, match="population 'a': v of cell 2 is nan"):
-        net.raise_if_failed(solution.state)
+        raise_if_failed(net, solution.state)
 
 
 def test_names_cannot_be_taken_for_others():

@@ -1,0 +1,64 @@
+"""What is asked of a state on the host: whose it is, and whether it failed."""
+
+from typing import Any
+
+import numpy as np
+
+from jsnn.network import NEVER, Network, State
+
+
+def check_state(network: Network, state: Any) -> None:
+    """Raise unless a state is one of this network."""
+    if not isinstance(state, State):
+        raise TypeError(f"state={state!r} is no state; give network.init(key)")
+    status = [*network.populations, *map("input {}".format, network.inputs)]
+    for what, names, own in (
+        ("populations", state.populations, network.populations),
+        ("buffers", state.buffers, network.synapses),
+        ("status", state.status, status),
+    ):
+        if set(names) != set(own):
+            raise ValueError(
+                f"state is of another network: its {what} are {sorted(names)}, and this "
+                f"network's {sorted(own)}"
+            )
+    shapes: dict[str, tuple[Any, Any]] = {
+        f"population {name!r}": (state.populations[name].refractory.shape, (p.n,))
+        for name, p in network.populations.items()
+    }
+    for name, synapses in network.synapses.items():
+        wanted = (synapses.slots, network.populations[synapses.post[0]].n)
+        shapes[f"buffer of {name!r}"] = (state.buffers[name].shape, wanted)
+    for what, (found, wanted) in shapes.items():
+        if found != wanted:
+            raise ValueError(
+                f"state is of another network: {what} has shape {found}, and this network's "
+                f"{wanted}"
+            )
+
+
+def raise_if_failed(network: Network, state: State) -> None:
+    """Raise `FloatingPointError` or `ValueError` for what the status tells, on the host."""
+    for name in network.populations:
+        step = int(state.status[name])
+        if step == NEVER:
+            continue
+        for what, values in state.populations[name].cell.items():
+            bad = np.flatnonzero(~np.isfinite(np.asarray(values)))
+            if bad.size:
+                raise FloatingPointError(
+                    f"population {name!r}: {what} of cell {bad[0]} is {values[bad[0]]} (of "
+                    f"{bad.size} such cells) by t={(step + 1) * network.dt:g} ms; a smaller dt, "
+                    "another solver, or smaller weights may help"
+                )
+        raise FloatingPointError(
+            f"population {name!r}: a state was not finite at t={(step + 1) * network.dt:g} ms"
+        )
+    for name in network.inputs:
+        step = int(state.status[f"input {name}"])
+        if step != NEVER:
+            raise ValueError(
+                f"input {name!r}: at t={step * network.dt:g} ms its rate was above its max_rate, "
+                "negative, or not a number, or it was lowered after it was given; give a "
+                "higher max_rate"
+            )
