@@ -126,10 +126,18 @@ def traces(solution):
     }
 
 
-def assert_same(a, b):
-    """Equal structure, dtypes and every bit."""
+# Since jax 0.11 XLA contracts products and sums differently in different programs, so that a step
+# by itself and a step in a block may round apart. Spikes are compared exactly all the same.
+ONE_ROUNDING = jax.__version_info__ < (0, 11)
+
+
+def assert_same(a, b, *, programs=1):
+    """Equal structure, dtypes and every bit; numbers of two programs may differ by rounding."""
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for (path, x), y in zip(jax.tree.leaves_with_path(a), jax.tree.leaves(b), strict=True):
         where = jax.tree_util.keystr(path)
         assert x.dtype == y.dtype, where
-        np.testing.assert_array_equal(np.asarray(x), np.asarray(y), err_msg=where)
+        if programs > 1 and not ONE_ROUNDING and np.issubdtype(x.dtype, np.floating):
+            np.testing.assert_allclose(np.asarray(x), np.asarray(y), 2e-6, 1e-6, err_msg=where)
+        else:
+            np.testing.assert_array_equal(np.asarray(x), np.asarray(y), err_msg=where)

@@ -55,17 +55,17 @@ def test_every_model_fires_and_rests(whole, name):
 
 
 def test_block_equals_step_iterated(whole, stepped):
-    assert_same(whole[1], stepped[1])
-    assert_same(whole[0], stepped[0])
+    assert_same(whole[1], stepped[1], programs=2)
+    assert_same(whole[0], stepped[0], programs=2)
 
 
 def test_single_steps_equal_one_run(net, start, whole):
-    assert_same(helpers.run(net, start, *[1] * STEPS), whole)
+    assert_same(helpers.run(net, start, *[1] * STEPS), whole, programs=2)
 
 
 def test_segment_sum_equals_event_driven(start, whole):
     net = helpers.network(jsnn.SegmentSum())
-    assert_same(helpers.run(net, start, STEPS), whole)
+    assert_same(helpers.run(net, start, STEPS), whole, programs=2)
 
 
 @pytest.mark.parametrize("lengths", [(37, 61), (45, 3, 50)])
@@ -77,7 +77,7 @@ def test_traced_lengths_equal_one_run(net, start, whole, lengths):
         state = solution.state
         done.append({name: own[:steps] for name, own in helpers.traces(solution).items()})
     joined = jax.tree.map(lambda *own: np.concatenate(own), *done)
-    assert_same((state, joined), whole)
+    assert_same((state, joined), whole, programs=2)
 
 
 def test_state_can_be_scanned_over_inside_jit(net, start):
