@@ -73,9 +73,12 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
         made.error(f"--scale {args.scale}: give a number above 0")
     if args.devices is not None and args.devices < 1:
         made.error(f"--devices {args.devices}: give 1 or more")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    most = max(cores or 1, 4)  # devices wait for each other, which many on few cores do for ever
+    if args.devices is not None and args.devices > most:
+        made.error(f"--devices {args.devices}: give at most {most} on this machine")
     if args.float64:
         jax.config.update("jax_enable_x64", True)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     wanted = args.devices or min(cores or 1, 4)
     if wanted > 1:
         jax.config.update("jax_num_cpu_devices", wanted)

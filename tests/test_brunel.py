@@ -163,6 +163,7 @@ def test_seeds_differ_and_repeat(tmp_path):
         (["--save", "spikes.txt"], "ends in .npz"),
         (["--plot", "figure.xyz", "--scale", "0.02", "--duration", "1"], "png"),
         (["--devices", "0"], "give 1 or more"),
+        (["--devices", "9999"], "give at most"),
         (["--wrong"], "unrecognized arguments"),
     ],
 )
