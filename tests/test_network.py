@@ -309,3 +309,16 @@ def test_edges_are_checked():
     short = Edges(good.post, jnp.asarray(np.asarray(good.row_ptr) // 2), 10, 4)
     with pytest.raises(ValueError, match="row_ptr of the edges"):
         network(projection(rule=short))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: jsnn.Population(LIF(), 10**13), "population of 10000000000000 cells needs .* GB"),
+        (lambda: network(projection(rule=FixedIndegree(10**12))), "'p': .* needs about .* GB"),
+        (lambda: network(projection(delay=2e7)), "'p': the buffer of arrivals|'p': delays of"),
+    ],
+)
+def test_what_the_machine_cannot_hold_is_refused_before_it_is_made(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
