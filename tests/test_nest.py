@@ -1,149 +1,38 @@
 """The constructors of `jsnn.nest` against NEST itself, run beside them in float64."""
 
-from typing import Any
-
 import jax
 import numpy as np
 import pytest
+from cells import (
+    CELLS,
+    DT,
+    MEMBRANES,
+    SYNAPSES,
+    arrays,
+    fresh_kernel,
+    jsnn_cells,
+    listed,
+    nest_cells,
+    nest_spikes,
+    trains,
+)
 
 import jsnn
 from jsnn import nest as models
 from jsnn.connect import Pairs
 from jsnn.distributions import Uniform
-from jsnn.inputs import NoiseCurrent, SpikeList, StepCurrent
+from jsnn.inputs import NoiseCurrent
 from jsnn.record import Spikes, States
 from jsnn.solvers import RK4, Exact
 
 nest = pytest.importorskip("nest")
 
-DT = 0.1
-# What NEST records, and what the same is called here.
-STATES = {"V_m": "v", "I_syn_ex": "ex.i", "I_syn_in": "in.i", "g_ex": "ex.g", "g_in": "in.g"}
 NAMES = list(models.DEFAULTS)
-PSC = [name for name in NAMES if "psc" in name]
-COND = [name for name in NAMES if "cond" in name]
-
-# Six different cells; each of them fires in every model.
-CELLS = {
-    "t_ref": [0.0, 2.0, 5.0, 2.0, 0.5, 1.0],
-    "I_e": [0.0, 100.0, 200.0, -50.0, 0.0, 300.0],
-    "E_L": [-70.0, -65.0, -70.0, -72.0, -60.0, -70.0],
-    "V_th": [-55.0, -50.0, -55.0, -54.0, -52.0, -55.0],
-    "V_m": [-70.0, -60.0, -58.0, -56.0, -75.0, -70.0],
-}
-MEMBRANES = {
-    "C_m": [250.0, 200.0, 300.0, 50.0, 100.0, 250.0],
-    "tau_m": [10.0, 20.0, 5.0, 2.0, 10.0, 15.0],
-    "V_reset": [-70.0, -68.0, -75.0, -70.0, -70.0, -65.0],
-}
-# tau_m == tau_syn_ex in cells 2, 3, 4 and tau_m == tau_syn_in in cells 2, 3
-SYNAPSES = {
-    "tau_syn_ex": [2.0, 0.5, 5.0, 2.0, 10.0, 0.1],
-    "tau_syn_in": [2.0, 3.0, 5.0, 2.0, 8.0, 1.0],
-}
-# Cell 3 has 250 pF here: at 50 pF NEST's adaptive steps err by up to 9e-3 mV under strong drive,
-# and its spikes in iaf_cond_exp move away from those of 32 substeps of RK4.
-LEAKS = {
-    "C_m": [250.0, 200.0, 300.0, 250.0, 100.0, 250.0],
-    "g_L": [16.6667, 10.0, 20.0, 12.0, 5.0, 16.6667],
-    "V_reset": [-60.0, -65.0, -60.0, -70.0, -60.0, -61.0],
-    "tau_syn_ex": [0.2, 0.2, 0.3, 2.0, 5.0, 0.2],
-    "tau_syn_in": [2.0, 3.0, 5.0, 2.0, 8.0, 1.0],
-}
-DELAYS = {"ex": 1.0, "in": 2.3}
-STEPS = np.array([100.0, 300.0, 500.3, 700.0]), np.array([300.0, -100.0, 500.0, 0.0])
-
-
-@pytest.fixture
-def x64():
-    """Everything that holds arrays has to be built inside, and the run too."""
-    with jax.enable_x64(True):
-        yield
 
 
 @pytest.fixture(autouse=True)
 def kernel():
-    nest.ResetKernel()
-    nest.verbosity = nest.VerbosityLevel.ERROR
-    nest.resolution = DT
-
-
-def trains(n, duration, rates, weights, seed):
-    """By receptor, times (some repeated) and weights (each its own) of the spikes to each cell."""
-    rng = np.random.default_rng(seed)
-    made = {}
-    for (name, rate), weight in zip(rates.items(), weights, strict=True):
-        made[name] = []
-        for _ in range(n):
-            count = rng.poisson(rate * duration / 1000)
-            steps = np.sort(rng.integers(1, round(duration / DT) - 50, count))
-            made[name].append((np.round(steps * DT, 1), weight * rng.uniform(0.5, 1.5, count)))
-    return made
-
-
-def nest_cells(model, params, spikes, duration):
-    """States `[steps, n]` with NaN where NEST has none, and the sorted (step, cell) of spikes."""
-    n = len(params["t_ref"])
-    cells = nest.Create(model, n, params)
-    for name, lists in spikes.items():
-        sign = -1.0 if name == "in" else 1.0  # NEST chooses the receptor by it
-        for cell, (times, weights) in zip(cells, lists, strict=True):
-            sent = {"spike_times": times, "spike_weights": sign * weights}
-            source = nest.Create("spike_generator", params=sent)
-            nest.Connect(source, cell, syn_spec={"weight": 1.0, "delay": DELAYS[name]})
-    current = {"amplitude_times": STEPS[0], "amplitude_values": STEPS[1]}
-    nest.Connect(nest.Create("step_current_generator", params=current), cells)
-    known = [name for name in STATES if name in nest.GetDefaults(model)["recordables"]]
-    meter = nest.Create("multimeter", params={"interval": DT, "record_from": known})
-    nest.Connect(meter, cells)
-    recorder = nest.Create("spike_recorder")
-    nest.Connect(cells, recorder)
-    nest.Simulate(duration)
-    events = meter.events
-    at = np.rint(events["times"] / DT).astype(int) - 1, events["senders"] - cells[0].global_id
-    states = {}
-    for name in known:
-        states[name] = np.full((round(duration / DT), n), np.nan)
-        states[name][at] = events[name]
-    return states, nest_spikes(recorder, cells)
-
-
-def nest_spikes(recorder, cells):
-    """(step, cell) of every spike, in that order."""
-    steps = np.rint(recorder.events["times"] / DT).astype(int) - 1
-    index = recorder.events["senders"] - cells[0].global_id
-    return sorted(zip(steps.tolist(), index.tolist(), strict=True))
-
-
-def listed(record):
-    found = record.listed()
-    return list(zip(found.steps.tolist(), found.index.tolist(), strict=True))
-
-
-def jsnn_cells(population, spikes, duration):
-    """The same from jsnn, under NEST's names."""
-    inputs: dict[str, Any] = {"step": StepCurrent("cells", *STEPS, delay=1.0)}
-    for name, lists in spikes.items():
-        times, weights = (np.concatenate(own) for own in zip(*lists, strict=True))
-        cells = np.repeat(np.arange(len(lists)), [len(own) for own, _ in lists])
-        receptor = "delta" if "delta" in population.receptors else name
-        if name == "in" and not population.receptors[receptor].is_conductance:
-            weights = -weights
-        inputs[name] = SpikeList("cells", times, cells, weights, receptor, delay=DELAYS[name])
-    network = jsnn.Network({"cells": population}, inputs=inputs, dt=DT)
-    known = [name for name, own in STATES.items() if own in population.states]
-    record = {name: States("cells", STATES[name]) for name in known}
-    state = network.init(jax.random.key(1))
-    solution = jsnn.simulate(
-        network, state, round(duration / DT), {**record, "spikes": Spikes("cells")}
-    )
-    states = {name: np.asarray(solution.records[name].values) for name in known}
-    assert states["V_m"].dtype == np.float64
-    return states, listed(solution.records["spikes"])
-
-
-def arrays(params):
-    return {name: np.array(values) for name, values in params.items()}
+    fresh_kernel()
 
 
 @pytest.mark.parametrize(
@@ -168,65 +57,6 @@ def test_psc_cells(x64, model, params, rates, weights):
         assert np.all(np.isfinite(theirs[name][:-10]))
         error = np.nanmax(np.abs(ours[name] - theirs[name]))
         assert error < 1e-9, f"{name}: {error}"
-
-
-def alike(theirs, their_spikes, ours, our_spikes):
-    """The largest difference of each cell's membrane up to its first spike that differs."""
-    worst = 0.0
-    for cell in range(theirs.shape[1]):
-        theirs_at, ours_at = (
-            [step for step, own in spikes if own == cell] for spikes in (their_spikes, our_spikes)
-        )
-        assert len(theirs_at) == len(ours_at)
-        moved = [min(a, b) for a, b in zip(theirs_at, ours_at, strict=True) if a != b]
-        end = moved[0] if moved else len(theirs)
-        worst = max(worst, np.nanmax(np.abs(theirs[:end, cell] - ours[:end, cell])))
-    return worst
-
-
-@pytest.mark.parametrize(("model", "most"), [("iaf_cond_exp", 2e-3), ("iaf_cond_alpha", 1e-3)])
-def test_cond_cells_under_strong_drive(x64, model, most):
-    """32 substeps tell who errs: we do by less than 1e-4 mV with the same spikes, while NEST's
-    adaptive steps are off by 1.4e-3 mV in `iaf_cond_exp`, and one of its spikes by a step. The
-    membranes are compared up to it."""
-    params = {**CELLS, **LEAKS}
-    spikes = trains(6, 1000.0, {"ex": 2500.0, "in": 500.0}, (8.0, 2.0), seed=3)
-    theirs, their_spikes = nest_cells(model, params, spikes, 1000.0)
-    make = getattr(models, model)
-    ours, our_spikes = jsnn_cells(make(6, **arrays(params)), spikes, 1000.0)
-    fine, fine_spikes = jsnn_cells(make(6, solver=RK4(32), **arrays(params)), spikes, 1000.0)
-    assert our_spikes == fine_spikes
-    assert np.max(np.abs(ours["V_m"] - fine["V_m"])) < 1e-4
-    assert len(our_spikes) == len(their_spikes) > 2000
-    by_cell = [sorted(own, key=lambda spike: spike[::-1]) for own in (our_spikes, their_spikes)]
-    moved = [abs(a[0] - b[0]) for a, b in zip(*by_cell, strict=True)]
-    assert max(moved) <= 1 and sum(moved) <= 1
-    assert alike(theirs["V_m"], their_spikes, ours["V_m"], our_spikes) < most
-
-
-@pytest.mark.parametrize("model", COND)
-def test_cond_cells(x64, model):
-    """Synapses of usual strength: every spike, and membranes to 1e-4 mV."""
-    params = {**CELLS, **LEAKS}
-    spikes = trains(6, 1000.0, {"ex": 1500.0, "in": 1000.0}, (2.0, 2.0), seed=3)
-    theirs, their_spikes = nest_cells(model, params, spikes, 1000.0)
-    ours, our_spikes = jsnn_cells(getattr(models, model)(6, **arrays(params)), spikes, 1000.0)
-    assert our_spikes == their_spikes and len(our_spikes) > 500
-    for name in theirs:
-        assert np.nanmax(np.abs(ours[name] - theirs[name])) < (1e-4 if name == "V_m" else 1e-3)
-
-
-@pytest.mark.parametrize("model", COND)
-def test_default_cond_cells_and_initial_values(x64, model):
-    """The synapses' default time constants, and conductances that are not 0 at the start."""
-    params = {"t_ref": [2.0, 2.0, 2.0], "g_ex": [0.0, 5.0, 10.0], "g_in": [3.0, 0.0, 8.0]}
-    if model == "iaf_cond_alpha":
-        params |= {"dg_ex": [10.0, 0.0, 5.0], "dg_in": [0.0, 4.0, 1.0]}
-    spikes = trains(3, 500.0, {"ex": 2500.0, "in": 500.0}, (6.0, 2.0), seed=4)
-    theirs, their_spikes = nest_cells(model, params, spikes, 500.0)
-    ours, our_spikes = jsnn_cells(getattr(models, model)(3, **arrays(params)), spikes, 500.0)
-    assert our_spikes == their_spikes and len(our_spikes) > 50
-    assert np.nanmax(np.abs(ours["V_m"] - theirs["V_m"])) < 1e-3
 
 
 def noisy_variance(interval, every, sigma=100.0, n=400, duration=1000.0):
@@ -271,9 +101,7 @@ N_EXC, N_CELLS = 160, 200
 @pytest.fixture(scope="module")
 def recurrent():
     """A network built and run by NEST: parameters, edges of each sign, and spikes of 500 ms."""
-    nest.ResetKernel()
-    nest.verbosity = nest.VerbosityLevel.ERROR
-    nest.resolution = DT
+    fresh_kernel()
     nest.rng_seed = 7
     rng = np.random.default_rng(2)
     params = {
@@ -373,9 +201,9 @@ def test_the_population_has_the_defaults(x64, model):
         assert list(population.receptors) == ["ex", "in"]
         for name, receptor in population.receptors.items():
             assert float(receptor.tau) == theirs[f"tau_syn_{name}"]
-            if model in COND:
+            if "cond" in model:
                 assert float(receptor.e_rev) == theirs[f"E_{name}"]
-    assert isinstance(population.solver, RK4 if model in COND else Exact)
+    assert isinstance(population.solver, RK4 if "cond" in model else Exact)
 
 
 @pytest.mark.parametrize("model", NAMES)

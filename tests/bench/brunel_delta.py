@@ -17,35 +17,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-NEST = """
-import json, resource, sys, time
-import nest
-duration, scale, threads, seed = (float(x) for x in sys.argv[1:5])
-nest.set_verbosity("M_ERROR")
-nest.resolution, nest.local_num_threads, nest.rng_seed = 0.1, int(threads), int(seed)
-start = time.perf_counter()
-order = round(2500 * scale)
-law = dict(C_m=1.0, tau_m=20.0, t_ref=2.0, E_L=0.0, V_reset=0.0, V_m=0.0, V_th=20.0)
-exc, inh = (nest.Create("iaf_psc_delta", n, params=law) for n in (4 * order, order))
-j = 0.1 * 2500 / order
-noise = nest.Create("poisson_generator", params={"rate": 1000.0 * 2.0 * 20.0 / (j * 20.0)})
-recorders = nest.Create("spike_recorder"), nest.Create("spike_recorder")
-nest.Connect(noise, exc + inh, syn_spec={"weight": j, "delay": 1.5})
-nest.Connect(exc, recorders[0])
-nest.Connect(inh, recorders[1])
-for pre, indegree, weight in ((exc, 4 * order // 10, j), (inh, order // 10, -5 * j)):
-    rule = {"rule": "fixed_indegree", "indegree": indegree}
-    nest.Connect(pre, exc + inh, rule, {"weight": weight, "delay": 1.5})
-nest.Prepare()
-built = time.perf_counter()
-nest.Run(duration)
-done = time.perf_counter()
-rates = {k: r.n_events / n / duration * 1000
-         for k, r, n in (("exc", recorders[0], 4 * order), ("inh", recorders[1], order))}
-print(json.dumps(dict(build_s=built - start, compile_s=0.0, run_s=done - built, rates=rates,
-    peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)))
-"""
-
 
 def run_jsnn(args, seed):
     with tempfile.TemporaryDirectory() as folder:
@@ -58,10 +29,10 @@ def run_jsnn(args, seed):
 
 
 def run_nest(args, seed):
-    values = [str(x) for x in (args.duration, args.scale, args.threads, seed)]
-    done = subprocess.run(
-        [sys.executable, "-c", NEST, *values], check=True, capture_output=True, text=True
-    )
+    command = [sys.executable, str(Path(__file__).with_name("nest_brunel.py"))]
+    command += ["--duration", str(args.duration), "--scale", str(args.scale)]
+    command += ["--threads", str(args.threads), "--seed", str(seed)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -1,8 +1,10 @@
 """How building and running grow with the number of neurons, each with 1,250 inputs.
 
     python tests/bench/growth.py 1 2 4 --duration 1000
+    python tests/bench/growth.py 1 4 1 4 --nest
 
-The number of synapses of `--scale 6.4` is 10^8. Each size is a process of its own.
+The number of synapses of `--scale 6.4` is 10^8. Each size is a process of its own, and
+`--nest` runs each on NEST as well, in turns.
 """
 
 import argparse
@@ -34,27 +36,40 @@ print(json.dumps(dict(n=network.populations["cells"].n, n_synapses=network.n_syn
 """
 
 
+def numbers(command):
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scales", type=float, nargs="+")
     parser.add_argument("--duration", type=float, default=1000.0, metavar="MS")
     parser.add_argument("--devices", type=int, default=min(os.cpu_count() or 1, 4))
+    parser.add_argument("--nest", action="store_true", help="run NEST as well, on as many threads")
     args = parser.parse_args()
-    print("neurons    synapses  build s  compile s  run s  spikes/neuron  us/(neuron s)  memory MB")
+    peer = [sys.executable, str(Path(__file__).with_name("nest_brunel.py")), "--indegree", "1250"]
+    print(
+        "      neurons    synapses  build s  compile s  run s  spikes/neuron  us/(neuron s)  "
+        "memory MB"
+    )
     for scale in args.scales:
-        values = [str(ROOT / "examples"), str(scale), str(args.duration), str(args.devices)]
-        done = subprocess.run(
-            [sys.executable, "-c", RUN, *values], check=True, capture_output=True, text=True
-        )
-        made = json.loads(done.stdout.splitlines()[-1])
-        per_neuron = made["run_s"] / made["n"] / (args.duration / 1000) * 1e6
-        print(
-            f"{made['n']:7} {made['n_synapses']:11} {made['build_s']:8.2f} "
-            f"{made['compile_s']:10.2f} {made['run_s']:6.2f} "
-            f"{made['n_spikes'] / made['n']:14.2f} {per_neuron:14.1f} "
-            f"{made['peak_memory_mb']:10.0f}",
-            flush=True,
-        )
+        duration, count = str(args.duration), str(args.devices)
+        values = [str(ROOT / "examples"), str(scale), duration, count]
+        commands = {"jsnn": [sys.executable, "-c", RUN, *values]}
+        if args.nest:
+            options = ["--scale", str(scale), "--duration", duration, "--threads", count]
+            commands["NEST"] = peer + options
+        for name, command in commands.items():
+            made = numbers(command)
+            per_neuron = made["run_s"] / made["n"] / (args.duration / 1000) * 1e6
+            print(
+                f"{name} {made['n']:8} {made['n_synapses']:11} {made['build_s']:8.2f} "
+                f"{made['compile_s']:10.2f} {made['run_s']:6.2f} "
+                f"{made['n_spikes'] / made['n']:14.2f} {per_neuron:14.1f} "
+                f"{made['peak_memory_mb']:10.0f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
