@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jsnn import spikes as spikes_
+from jsnn._divide import AXIS
 from jsnn.delivery import EventDriven, Rows
 from jsnn.inputs import Cells
-from jsnn.network import AXIS, Network, NetworkCoefficients, State
+from jsnn.network import Network, NetworkCoefficients, State
 from jsnn.record import Block, Recorder
 
 

@@ -1,7 +1,6 @@
 """Small numerics and checks that every file above uses."""
 
 import difflib
-import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -118,19 +117,6 @@ def check_key(key: Any) -> None:
     raw = hasattr(key, "dtype") and key.dtype == np.uint32 and np.shape(key) in ((2,), (4,))
     if not (typed and key.ndim == 0) and not raw:
         raise TypeError(f"key={key!r} is not a PRNG key; give one, as jax.random.key(1)")
-
-
-def check_memory(what: str, n_bytes: float) -> None:
-    """Raise `ValueError` if something needs more memory than the machine has."""
-    try:
-        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not known on this system
-        return
-    if n_bytes > machine:
-        raise ValueError(
-            f"{what} needs about {n_bytes / 1e9:.3g} GB, but this machine has {machine / 1e9:.3g} "
-            "GB; give fewer cells or synapses, or shorter delays"
-        )
 
 
 def unknown(kind: str, name: object, names: Iterable[object]) -> ValueError:

@@ -60,7 +60,7 @@ def run(
     if not isinstance(network, Network):
         raise TypeError(f"network={network!r} is no network")
     steps = whole_steps("duration", duration, network.dt)
-    record = check_record(network, record, 0)
+    record = check_record(network, record, steps, listed=True)
     if (key is None) == (state is None):
         raise ValueError("give either key or state, to start from")
     now = state if key is None else network.init(key)

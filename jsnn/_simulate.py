@@ -12,11 +12,12 @@ from jax import Array, lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jsnn._block import block
-from jsnn._math import check_memory
+from jsnn._divide import AXIS, pad_cells, padded
+from jsnn._memory import check_memory, size
 from jsnn._status import check_state
 from jsnn.delivery import Rows
-from jsnn.network import AXIS, Network, State, pad_cells, padded
-from jsnn.record import Recorder
+from jsnn.network import Network, State
+from jsnn.record import Recorder, Spikes
 
 
 class Solution(eqx.Module):
@@ -63,9 +64,10 @@ def simulate(
 
 
 def check_record(
-    network: Network, record: Mapping[str, Recorder] | None, steps: int
+    network: Network, record: Mapping[str, Recorder] | None, steps: int, listed: bool = False
 ) -> dict[str, Recorder]:
-    """The recorders as a dictionary, or the error for what is wrong with them."""
+    """The recorders as a dictionary, or the error for what is wrong with them. Where spikes end as
+    lists, nobody knows how long those will be."""
     if record is not None and not isinstance(record, Mapping):
         raise TypeError(f"record={record!r} is not a dictionary; give names to the recorders")
     record = dict(record or {})
@@ -73,8 +75,12 @@ def check_record(
         if not isinstance(name, str) or not isinstance(recorder, Recorder):
             raise TypeError(f"record[{name!r}] is {recorder!r}; give Spikes, Counts or States")
         recorder.check(network)
-    a_step = sum(recorder.bytes_a_step(network) for recorder in record.values())
-    check_memory(f"record: what is kept of {steps} steps", a_step * steps)
+    needs = {"the network": size(network)}
+    for name, recorder in record.items():
+        if listed and isinstance(recorder, Spikes):
+            continue
+        needs[f"record {name!r} of {steps} steps"] = recorder.bytes_a_step(network) * steps
+    check_memory(needs)
     return record
 
 

@@ -1,4 +1,4 @@
-"""Who connects to whom: connection rules, drawn on the host with NumPy, and the edges they make.
+"""Who connects to whom: connection rules, drawn on the host with NumPy.
 
 A rule is an immutable object with one method, `draw`, which returns the two ends of every edge.
 `sort_edges` brings them into storage order, and `connect` does both. Rules, flags and defaults
@@ -7,12 +7,10 @@ equal identities is a self-connection (autapse), also between partly overlapping
 """
 
 import dataclasses
-import operator
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +20,6 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike
 
 from jsnn._draw import (
-    CHUNK,
     check_n_edges,
     draw_bernoulli,
     draw_distinct,
@@ -30,40 +27,10 @@ from jsnn._draw import (
     index_dtype,
     indices,
 )
+from jsnn.edges import Edges, check_lengths, integers, population_size, whole_number, within
+from jsnn.edges import sort_edges as sort_edges
 
 Ends = tuple[np.ndarray, np.ndarray]
-
-
-class Edges(eqx.Module):
-    """Who connects to whom, sorted by source and then by target (compressed sparse rows).
-
-    `post` `[n_edges]` holds the target of every edge, as uint16 if `n_post` is at most 65536 and
-    as int32 otherwise. The edges of source i are `post[row_ptr[i]:row_ptr[i + 1]]`, where
-    `row_ptr` is int32 `[n_pre + 1]`. Repeated pairs stand next to each other. `connect` and
-    `sort_edges` make it. `pre` and `max_row` are computed on the host, outside `jit`.
-    """
-
-    post: Array
-    row_ptr: Array
-    n_pre: int = eqx.field(static=True)
-    n_post: int = eqx.field(static=True)
-
-    @property
-    def n_edges(self) -> int:
-        return self.post.shape[0]
-
-    def __len__(self) -> int:
-        return self.n_edges
-
-    @property
-    def pre(self) -> np.ndarray:
-        """The source of every edge, int32 `[n_edges]`, made anew at every call."""
-        return np.repeat(np.arange(self.n_pre, dtype=np.int32), np.diff(np.asarray(self.row_ptr)))
-
-    @property
-    def max_row(self) -> int:
-        """The number of edges of the source that has most."""
-        return int(np.diff(np.asarray(self.row_ptr)).max())
 
 
 @runtime_checkable
@@ -243,8 +210,8 @@ class Pairs:
     post: ArrayLike
 
     def __post_init__(self) -> None:
-        pre, post = _integers("Pairs: pre", self.pre), _integers("Pairs: post", self.post)
-        _check_lengths("Pairs", pre, post)
+        pre, post = integers("Pairs: pre", self.pre), integers("Pairs: post", self.post)
+        check_lengths("Pairs", pre, post)
         for name, values in (("pre", pre), ("post", post)):
             kept = values.copy()  # the user may write to their own
             kept.flags.writeable = False
@@ -255,8 +222,8 @@ class Pairs:
 
     def draw(self, rng: Generator, pre_ids: ArrayLike, post_ids: ArrayLike) -> Ends:
         sources, targets = _cells(pre_ids, post_ids)
-        pre = _within("Pairs: pre", self.pre, sources.size)
-        return pre, _within("Pairs: post", self.post, targets.size)
+        pre = within("Pairs: pre", self.pre, sources.size)
+        return pre, within("Pairs: post", self.post, targets.size)
 
 
 def connect(
@@ -284,7 +251,7 @@ def connect(
     """
     if isinstance(rule, type) or not isinstance(rule, Rule):
         raise TypeError(f"rule={rule!r} is no connection rule; give one, as FixedIndegree(10)")
-    n_pre, n_post = _population_size("n_pre", n_pre), _population_size("n_post", n_post)
+    n_pre, n_post = population_size("n_pre", n_pre), population_size("n_post", n_post)
     if pre_ids is None and post_ids is None:
         pre_ids, post_ids = np.arange(n_pre), np.arange(n_pre, n_pre + n_post)
     elif pre_ids is None or post_ids is None:
@@ -305,71 +272,11 @@ def generator(seed_or_key: int | Array | np.ndarray) -> Generator:
     if isinstance(key, Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = np.asarray(jax.random.key_data(key))
     if np.ndim(key) == 0:
-        return np.random.default_rng(_whole("seed_or_key", key))
+        return np.random.default_rng(whole_number("seed_or_key", key))
     raw = isinstance(key, (Array, np.ndarray)) and key.dtype == np.uint32
     if not raw or key.shape not in ((2,), (4,)):  # threefry or rbg
         raise ValueError(f"seed_or_key={seed_or_key!r} is not one key; give an integer or one key")
     return np.random.default_rng(np.asarray(key).tolist())
-
-
-def sort_edges(
-    pre: ArrayLike, post: ArrayLike, n_pre: int, n_post: int, with_order: bool = False
-) -> tuple[Edges, np.ndarray | None]:
-    """Bring edges, given by their two ends in any order, into storage order.
-
-    With `with_order` the second result is the permutation, int32 `[n_edges]`, such that
-    `values[order]` brings values of the edges into storage order as well; repeated pairs keep
-    their order. Otherwise it is None.
-    """
-    n_pre, n_post = _population_size("n_pre", n_pre), _population_size("n_post", n_post)
-    pre, post = _within("pre", pre, n_pre), _within("post", post, n_post)
-    _check_lengths("sort_edges", pre, post)
-    check_n_edges("sort_edges", pre.size)
-    row_ptr = np.zeros(n_pre + 1, np.int32)
-    np.cumsum(_count(pre, n_pre), out=row_ptr[1:])
-    columns = [pre, post] + ([np.arange(pre.size, dtype=np.int32)] if with_order else [])
-    if not np.all((pre[1:] > pre[:-1]) | (pre[1:] == pre[:-1]) & (post[1:] >= post[:-1])):
-        for end in (1, 0):  # stable passes, least digit first
-            n_digits = columns[end].dtype.itemsize // 2
-            for digit in range(n_digits):
-                key = columns[end]
-                if n_digits > 1:
-                    key = (key >> 16 * digit).astype(np.uint16)  # wraps to the low half
-                last = end == 0 and digit == n_digits - 1
-                columns = _sort_by(key, columns[last:])  # after it nobody needs the sources
-    edges = Edges(jnp.asarray(columns[-1 - with_order]), jnp.asarray(row_ptr), n_pre, n_post)
-    return edges, columns[-1] if with_order else None
-
-
-def _sort_by(key: np.ndarray, columns: list[np.ndarray]) -> list[np.ndarray]:
-    """One stable pass by a uint16 key: sort every chunk and append its runs to those before.
-
-    NumPy's radix sort of a chunk stays in the cache: 0.2 s for 12.5 million edges, where sorting
-    them as packed uint32 pairs takes 0.55 s (on AMD, whose AVX-512 stores are slow).
-    """
-    if np.all(key[1:] >= key[:-1]):
-        return columns
-    counts = _count(key, int(key.max()) + 1)
-    free = np.cumsum(counts) - counts  # where the next edge of every key goes
-    out = [np.empty_like(column) for column in columns]
-    for start in range(0, key.size, CHUNK):
-        chunk = slice(start, start + CHUNK)
-        order = np.argsort(key[chunk], kind="stable")
-        counts = np.bincount(key[chunk], minlength=free.size)
-        to = np.repeat(free - (np.cumsum(counts) - counts), counts)
-        to += np.arange(to.size)
-        for filled, column in zip(out, columns, strict=True):
-            filled[to] = column[chunk][order]
-        free += counts
-    return out
-
-
-def _count(values: np.ndarray, n: int) -> np.ndarray:
-    """How often each of 0..n-1 occurs, in chunks because `bincount` makes an int64 copy."""
-    counts, size = np.zeros(n, np.int64), max(CHUNK, n)
-    for start in range(0, values.size, size):
-        counts += np.bincount(values[start : start + size], minlength=n)
-    return counts
 
 
 def _find_own(ids: np.ndarray, among: np.ndarray, autapses: bool) -> np.ndarray:
@@ -379,19 +286,6 @@ def _find_own(ids: np.ndarray, among: np.ndarray, autapses: bool) -> np.ndarray:
         _, here, there = np.intersect1d(ids, among, assume_unique=True, return_indices=True)
         own[here] = there
     return own
-
-
-def _whole(name: str, value: Any) -> int:
-    message = f"{name}={value!r} is not an integer; give a whole number, 0 or more"
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(message)
-    try:
-        whole = operator.index(value)
-    except TypeError:
-        raise TypeError(message) from None
-    if whole < 0:
-        raise ValueError(f"{name}={value!r} is negative; give a whole number, 0 or more")
-    return whole
 
 
 def _check_fields(rule: Any) -> None:
@@ -410,37 +304,12 @@ def _check_fields(rule: Any) -> None:
             if not 0 <= value <= 1:  # NaN as well
                 raise ValueError(f"{full_name}={value!r} is no probability; give one from 0 to 1")
         else:
-            value = _whole(full_name, value)
+            value = whole_number(full_name, value)
         object.__setattr__(rule, name, value)
 
 
-def _population_size(name: str, n: Any) -> int:
-    if not 0 < _whole(name, n) < 2**31:
-        raise ValueError(f"{name}={n}: give at least 1 cell and fewer than 2**31")
-    return int(n)
-
-
-def _integers(name: str, values: Any) -> np.ndarray:
-    array = np.asarray(values)
-    if array.size == 0 and not hasattr(values, "dtype"):
-        array = array.astype(np.int32)  # NumPy takes an empty list for float
-    if not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"{name} has dtype {array.dtype}; give integers")
-    if array.ndim != 1:
-        raise ValueError(f"{name} has shape {array.shape}; give a one-dimensional array")
-    return array
-
-
-def _within(name: str, values: Any, n: int) -> np.ndarray:
-    array = _integers(name, values)
-    if array.size and (array.min() < 0 or array.max() >= n):
-        bad = array.min() if array.min() < 0 else array.max()
-        raise ValueError(f"{name} contains {bad}; give indices from 0 to {n - 1}")
-    return array.astype(index_dtype(n), copy=False)
-
-
 def _cells(pre_ids: ArrayLike, post_ids: ArrayLike) -> Ends:
-    checked = _integers("pre_ids", pre_ids), _integers("post_ids", post_ids)
+    checked = integers("pre_ids", pre_ids), integers("post_ids", post_ids)
     for name, ids in zip(("pre_ids", "post_ids"), checked, strict=True):
         if not ids.size:
             raise ValueError(f"{name} is empty; give at least one cell")
@@ -448,8 +317,3 @@ def _cells(pre_ids: ArrayLike, post_ids: ArrayLike) -> Ends:
         if np.any(ids[1:] == ids[:-1]):
             raise ValueError(f"{name} repeats an identity; give every cell its own")
     return checked
-
-
-def _check_lengths(where: str, pre: np.ndarray, post: np.ndarray) -> None:
-    if pre.size != post.size:
-        raise ValueError(f"{where}: pre has {pre.size} and post {post.size} edges; give equal ones")

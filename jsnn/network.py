@@ -13,21 +13,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
-from jsnn._math import check_key, check_memory, check_name, check_number
-from jsnn._random import TILE, key_words
+from jsnn._divide import mesh_of, pad_cells, padded
+from jsnn._math import check_key, check_name, check_number
+from jsnn._memory import check_memory, check_plan, size
+from jsnn._random import key_words
 from jsnn.delivery import Delivery, EventDriven, segment_sum_step
 from jsnn.inputs import Cells, NoiseCurrent, Poisson, Prepared, SpikeList, StepCurrent, Target
 from jsnn.population import Coefficients, Population, PopulationState
-from jsnn.projection import Projection, Synapses, build, check_sign, locate, receptor_of, split
+from jsnn.projection import Projection, Synapses, build, check_sign, locate, receptor_of
 
 NEVER = 2**31 - 1  # the step at which nothing went wrong
 _LONGEST_BLOCK = 64  # steps; longer delays do not make longer blocks, which only cost memory
 SpikeInput = Poisson | SpikeList
 CurrentInput = StepCurrent | NoiseCurrent
 Input = SpikeInput | CurrentInput
-AXIS = "cells"  # of the mesh of devices that cells are divided over
 
 
 class State(eqx.Module):
@@ -131,19 +132,22 @@ class Network(eqx.Module):
             if projections:
                 raise ValueError("key is missing; give one, as jax.random.key(1), to draw with")
             key = jax.random.key(0)  # nothing is drawn
+        check_plan(self.populations, projections or {}, self.dt)
         self.synapses = {}
         for name, projection in (projections or {}).items():
             own = jax.random.fold_in(key, zlib.crc32(name.encode()))
             self.synapses.update(build(name, projection, self.populations, own, self.dt))
+        buffers = {}
         for name, synapses in self.synapses.items():
-            size = synapses.slots * (self.populations[synapses.post[0]].n + TILE)
-            itemsize = jnp.zeros(()).dtype.itemsize
-            check_memory(f"projection {name!r}: the buffer of arrivals", float(itemsize * size))
-            if size >= 2**31:
+            numbers = synapses.slots * padded(self.populations[synapses.post[0]].n)
+            if numbers >= 2**31:
                 raise ValueError(
                     f"projection {name!r}: delays of {synapses.max_delay} steps make a buffer of "
-                    f"{size} numbers; give shorter delays or split the population"
+                    f"{numbers} numbers; give shorter delays or split the population"
                 )
+            of = f"projection {name!r}: the buffer of arrivals"
+            buffers[of] = float(jnp.zeros(()).dtype.itemsize * numbers)
+        check_memory({"the network": size(self), **buffers})
 
     def _check_input(self, where: str, source: Input) -> None:
         name, low, high = locate(self.populations, source.target, where)
@@ -191,38 +195,14 @@ class Network(eqx.Module):
         same on any number of devices. Several devices of a CPU exist if JAX was told so before
         anything else: `jax.config.update("jax_num_cpu_devices", 2)`.
         """
-        if isinstance(devices, (bool, str)):
-            raise TypeError(f"devices={devices!r}; give a number of devices, or a list of them")
-        if devices is None or isinstance(devices, int):
-            count = 1 if devices is None else devices
-            there = jax.devices()
-            if count < 1:
-                raise ValueError(f"devices={devices} must be at least 1")
-            if count > len(there):
-                raise ValueError(
-                    f"devices={devices}, but JAX has {len(there)}; on a CPU, set "
-                    f'jax.config.update("jax_num_cpu_devices", {devices}) before anything else'
-                )
-            devices = there[:count]
-        if not devices:
-            raise ValueError("devices is an empty list; give at least one")
-        mesh = None if len(devices) == 1 else Mesh(np.asarray(devices), (AXIS,))
+        mesh = mesh_of(devices)
         if mesh == self.mesh:
             return self
-        synapses = self.synapses
-        if mesh is None:
-            synapses = {
-                name: eqx.tree_at(lambda s: s.split, s, None, is_leaf=lambda x: x is None)
-                for name, s in synapses.items()
-            }
-        else:
-            local = {name: padded(p.n, len(devices)) for name, p in self.populations.items()}
-            synapses = {
-                name: split(
-                    s, mesh.size, local[s.post[0]], NamedSharding(mesh, PartitionSpec(AXIS))
-                )
-                for name, s in synapses.items()
-            }
+        count = 1 if mesh is None else mesh.size
+        synapses = {
+            name: s.on(mesh, padded(self.populations[s.post[0]].n, count))
+            for name, s in self.synapses.items()
+        }
         placed = eqx.tree_at(lambda n: n.synapses, self, synapses)
         object.__setattr__(placed, "mesh", mesh)
         return placed
@@ -409,19 +389,3 @@ class Network(eqx.Module):
     def part(self, address: str) -> tuple[str, int, int]:
         """`"cells.exc"` as (population, first cell, last cell exclusive)."""
         return locate(self.populations, address)
-
-
-def padded(n: int, devices: int = 1) -> int:
-    """The number of cells on each device: a whole number of tiles that holds n in all."""
-    return TILE * -(-n // (TILE * devices))
-
-
-def pad_cells(tree: Any, n: int, to: int, always: bool = False) -> Any:
-    """Repeat the last cell up to `to` cells, in every leaf whose last axis is that of n cells."""
-
-    def pad(leaf):
-        if leaf.ndim == 0 or leaf.shape[-1] != n or (n == 1 and not always):
-            return leaf
-        return jnp.pad(leaf, [(0, 0)] * (leaf.ndim - 1) + [(0, to - n)], mode="edge")
-
-    return jax.tree.map(pad, tree)

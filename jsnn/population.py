@@ -14,7 +14,6 @@ from jax.typing import ArrayLike
 from jsnn._math import (
     as_real,
     check_cells,
-    check_memory,
     check_name,
     check_number,
     concrete,
@@ -138,7 +137,6 @@ class Population(eqx.Module):
                 check_cells(f"initial[{name!r}]", value, self.n)
                 value = as_real(value)
             self.initial[name] = value
-        check_memory(f"a population of {self.n} cells", 4.0 * self.n * (len(self.states) + 1))
 
     @property
     def states(self) -> list[str]:

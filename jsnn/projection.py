@@ -8,13 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Sharding
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_memory, check_number, concrete, unknown, whole_steps_array
-from jsnn.connect import Edges, Pairs, Rule, generator, sort_edges
+from jsnn._divide import Split, split_edges
+from jsnn._math import as_real, check_number, concrete, unknown, whole_steps_array
+from jsnn.connect import Pairs, Rule, generator
 from jsnn.delivery import Rows
 from jsnn.distributions import Distribution
+from jsnn.edges import Edges, between, check_edges, narrow, sort_edges
 from jsnn.population import Population
 
 
@@ -73,7 +75,7 @@ class Synapses(eqx.Module):
     edges: Edges
     weight: Array
     delay: Array | None
-    split: "Split | None"
+    split: Split | None
     pre: tuple[str, int, int] = eqx.field(static=True)
     post: tuple[str, int, int] = eqx.field(static=True)
     receptor: str = eqx.field(static=True)
@@ -85,6 +87,14 @@ class Synapses(eqx.Module):
     def slots(self) -> int:
         """How many steps the buffer reaches: one more where arrivals of a step come after it."""
         return max(self.max_delay + (self.min_delay == 0), 1)
+
+    def on(self, mesh: Mesh | None, n_local: int) -> "Synapses":
+        """The same with the edges divided over the devices of a mesh, `n_local` targets each."""
+        made = None
+        if mesh is not None:
+            per_edge = self.weight.ndim > 0 or self.delay is not None
+            made = split_edges(self.edges, self.post[1], n_local, mesh, per_edge)
+        return eqx.tree_at(lambda s: s.split, self, made, is_leaf=lambda x: x is None)
 
     def rows(self) -> Rows:
         """What the delivery reads, on one device."""
@@ -119,50 +129,6 @@ class Synapses(eqx.Module):
         return Rows(row_ptr, post, weight, delay, offset, self.min_delay, max(chunk, 1), max_row)
 
 
-class Split(eqx.Module):
-    """Edges divided by target over devices, each array `[devices, ...]`, padded to the longest.
-
-    `edge` tells which edge each is, and is made only where weights or delays are per edge.
-    """
-
-    row_ptr: Array
-    post: Array
-    edge: Array | None
-    max_row: int = eqx.field(static=True)
-
-
-def split(synapses: Synapses, devices: int, n_local: int, place: Sharding) -> Synapses:
-    """Divide the edges: device d has the targets d * n_local .. (d + 1) * n_local - 1."""
-    edges = synapses.edges
-    post = np.asarray(edges.post)
-    row_ptr = np.asarray(edges.row_ptr)
-    first = synapses.post[1]
-    per_edge = synapses.weight.ndim > 0 or synapses.delay is not None
-    pieces = []
-    for device in range(devices):
-        low, high = (np.clip(d * n_local - first, 0, edges.n_post) for d in (device, device + 1))
-        mine = (post >= low) & (post < high)
-        upto = np.zeros(post.size + 1, np.int32)
-        np.cumsum(mine, out=upto[1:])
-        local = post[mine].astype(np.int32) + (first - device * n_local)
-        edge = np.flatnonzero(mine).astype(np.int32) if per_edge else None
-        pieces.append((upto[row_ptr], local.astype(_narrow(n_local)), edge))
-    row_ptrs, posts, edge_lists = zip(*pieces, strict=True)
-
-    def placed(arrays: Sequence[np.ndarray]) -> Array:
-        """Each array on its own device, so that none has to move when a run begins."""
-        longest = max(x.size for x in arrays)
-        return jax.device_put(np.stack([np.pad(x, (0, longest - x.size)) for x in arrays]), place)
-
-    made = Split(
-        placed(row_ptrs),
-        placed(posts),
-        placed(edge_lists) if per_edge else None,
-        max(int(np.diff(piece[0]).max(initial=0)) for piece in pieces),
-    )
-    return eqx.tree_at(lambda s: s.split, synapses, made, is_leaf=lambda x: x is None)
-
-
 def build(
     name: str,
     projection: Projection,
@@ -177,7 +143,6 @@ def build(
     edge_key, weight_key, delay_key = jax.random.split(key, 3)
     pre_ids, post_ids = _identities(populations, pres), _identities(populations, posts)
     rule = projection.rule
-    _check_memory(name, projection, pre_ids.size, post_ids.size)
     with_order = isinstance(rule, Pairs)
     if isinstance(rule, Edges):
         if (rule.n_pre, rule.n_post) != (pre_ids.size, post_ids.size):
@@ -185,7 +150,7 @@ def build(
                 f"projection {name!r}: edges are of {rule.n_pre} sources and {rule.n_post} "
                 f"targets, but pre and post have {pre_ids.size} and {post_ids.size} cells"
             )
-        _check_edges(where, rule)
+        check_edges(where, rule)
         edges, order = rule, None
     else:
         try:
@@ -210,7 +175,7 @@ def build(
     single = len(pres) == len(posts) == 1
     for p, (pre_part, sub_pre) in enumerate(zip(pres, _starts(pres), strict=True)):
         for q, (post_part, sub_post) in enumerate(zip(posts, _starts(posts), strict=True)):
-            part, chosen = _between(edges, sub_pre, sub_post)
+            part, chosen = between(edges, sub_pre, sub_post)
             receptor = receptor_of(where, populations[post_part[0]], projection.receptor)
             own_weight = jnp.asarray(weight[chosen] if weight.ndim else weight)
             check_sign(where, populations[post_part[0]], receptor, own_weight)
@@ -223,7 +188,7 @@ def build(
             built[full] = Synapses(
                 part,
                 own_weight,
-                None if uniform else jnp.asarray(own_delay.astype(_narrow(high + 1))),
+                None if uniform else jnp.asarray(own_delay.astype(narrow(high + 1))),
                 None,
                 pre_part,
                 post_part,
@@ -283,29 +248,6 @@ def _addresses(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
     return addresses
 
 
-def _check_edges(where: str, edges: Edges) -> None:
-    """Raise unless given edges are what the delivery takes them for."""
-    row_ptr, post = np.asarray(edges.row_ptr), np.asarray(edges.post)
-    whole = row_ptr.shape == (edges.n_pre + 1,) and row_ptr[0] == 0 and row_ptr[-1] == post.size
-    if not whole or np.any(np.diff(row_ptr) < 0):
-        raise ValueError(f"{where}: row_ptr of the edges does not count 0..{post.size} upwards")
-    if post.size and not (post.min() >= 0 and post.max() < edges.n_post):
-        raise ValueError(f"{where}: post of the edges is not within 0..{edges.n_post - 1}")
-
-
-def _check_memory(name: str, projection: Projection, n_pre: int, n_post: int) -> None:
-    """Raise before drawing what cannot be held. Measured at the peak: 12 bytes an edge, and for
-    each edge with its own weight 12 and with its own delay 40."""
-    rule = projection.rule
-    expected = rule.n_edges if isinstance(rule, Edges) else rule.expected(n_pre, n_post)
-    an_edge = 12
-    for value, n_bytes in ((projection.weight, 12), (projection.delay, 40)):
-        if isinstance(value, Distribution) or np.ndim(value):
-            an_edge += n_bytes
-    what = f"projection {name!r}: {expected:.3g} synapses"
-    check_memory(what, float(expected) * an_edge)
-
-
 def _identities(
     populations: Mapping[str, Population], parts: Sequence[tuple[str, int, int]]
 ) -> np.ndarray:
@@ -339,24 +281,3 @@ def _starts(parts: Sequence[tuple[str, int, int]]) -> list[tuple[int, int]]:
     return [
         (int(end) - (high - low), int(end)) for end, (_, low, high) in zip(ends, parts, strict=True)
     ]
-
-
-def _between(edges: Edges, pre: tuple[int, int], post: tuple[int, int]) -> tuple[Edges, Any]:
-    """The edges between two parts of the unions, and which they are."""
-    if pre == (0, edges.n_pre) and post == (0, edges.n_post):
-        return edges, slice(None)
-    targets = np.asarray(edges.post).astype(np.int64)
-    row_ptr = np.asarray(edges.row_ptr)
-    chosen = (targets >= post[0]) & (targets < post[1])
-    chosen[: row_ptr[pre[0]]] = False
-    chosen[row_ptr[pre[1]] :] = False
-    upto = np.concatenate([[0], np.cumsum(chosen)])
-    n_pre, n_post = pre[1] - pre[0], post[1] - post[0]
-    own_row_ptr = upto[row_ptr[pre[0] : pre[1] + 1]].astype(np.int32)
-    own_post = (targets[chosen] - post[0]).astype(_narrow(n_post))
-    part = Edges(jnp.asarray(own_post), jnp.asarray(own_row_ptr), n_pre, n_post)
-    return part, np.flatnonzero(chosen)
-
-
-def _narrow(n: int) -> type:
-    return np.uint8 if n <= 2**8 else np.uint16 if n <= 2**16 else np.int32

@@ -9,11 +9,12 @@ PACKAGE = Path(__file__).parent.parent / "jsnn"
 
 FLOORS = [
     {"_math", "_random", "_draw", "analysis", "spikes", "export"},
-    {"surrogate", "solvers", "receptors", "distributions", "connect"},
-    {"neurons.lif", "neurons", "inputs._common"},
+    {"surrogate", "solvers", "receptors", "distributions", "edges"},
+    {"neurons.lif", "neurons", "inputs._common", "connect", "_divide"},
     {"inputs.poisson", "inputs.spike_list", "inputs.currents", "inputs"},
     {"population", "delivery"},
     {"projection"},
+    {"_memory"},
     {"network"},
     {"record", "_status"},
     {"_block", "_checkpoint"},

@@ -17,6 +17,7 @@ from jsnn.distributions import LogNormal, Normal, Uniform
 from jsnn.inputs import NoiseCurrent, Poisson, SpikeList, StepCurrent
 from jsnn.neurons import LIF
 from jsnn.receptors import Alpha, Delta, Exponential
+from jsnn.record import Spikes, States
 from jsnn.solvers import Exact
 
 KEY = jax.random.key(1)
@@ -314,7 +315,10 @@ def test_edges_are_checked():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: jsnn.Population(LIF(), 10**13), "population of 10000000000000 cells needs .* GB"),
+        (
+            lambda: jsnn.Network({"cells": jsnn.Population(LIF(), 10**13)}, dt=0.1),
+            "'cells': 10000000000000 cells needs .* GB",
+        ),
         (lambda: network(projection(rule=FixedIndegree(10**12))), "'p': .* needs about .* GB"),
         (lambda: network(projection(delay=2e7)), "'p': the buffer of arrivals|'p': delays of"),
     ],
@@ -322,3 +326,39 @@ def test_edges_are_checked():
 def test_what_the_machine_cannot_hold_is_refused_before_it_is_made(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+class Undrawn:
+    """A rule that tells the number of its edges, and must not be asked for them."""
+
+    def expected(self, n_pre, n_post):
+        return 3e6
+
+    def draw(self, rng, pre_ids, post_ids):
+        raise AssertionError("drawn")
+
+
+def small_machine(monkeypatch, megabytes):
+    sizes = {"SC_PAGE_SIZE": 2**20, "SC_PHYS_PAGES": megabytes}
+    monkeypatch.setattr("jsnn._memory.os.sysconf", sizes.__getitem__)
+
+
+def test_what_only_its_parts_fit_is_refused(monkeypatch):
+    """Edges with their own weights: 24 bytes each while they are made, then 5."""
+    own = projection(rule=Undrawn(), weight=Uniform(0.0, 1.0))
+    population = {"cells": cells(), "other": jsnn.Population(LIF(), 4, {"d": Delta()})}
+    small_machine(monkeypatch, 80)
+    with pytest.raises(AssertionError, match="drawn"):
+        network(own)
+    with pytest.raises(ValueError, match=r"needs about .* of 0\.087 GB in all, but .* has 0\.0839"):
+        jsnn.Network(population, {"p": own, "q": own}, dt=0.1, key=KEY)
+
+
+def test_records_beyond_the_machine_are_refused(monkeypatch):
+    net = network()
+    record = {"v": States("cells", "v"), "spikes": Spikes("cells")}
+    small_machine(monkeypatch, 10)
+    with pytest.raises(ValueError, match="record 'v' of 1000000 steps needs about 0.04 GB"):
+        jsnn.run(net, 1e5, key=KEY, record=record)
+    with pytest.raises(ValueError, match="record 'v' of 1000000 steps needs about 0.04 GB"):
+        jsnn.simulate(net, net.init(KEY), 10**6, record)

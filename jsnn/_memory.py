@@ -1,0 +1,89 @@
+"""What a network and its records need of memory, against what the machine has."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jsnn._divide import padded
+from jsnn._math import real_dtype
+from jsnn.distributions import Distribution
+from jsnn.edges import Edges, narrow
+from jsnn.population import Population
+from jsnn.projection import Projection, locate
+
+
+def check_plan(
+    populations: Mapping[str, Population], projections: Mapping[str, Projection], dt: float
+) -> None:
+    """Raise before drawing what cannot be held."""
+    real = real_dtype().itemsize
+    needs = {
+        f"population {name!r}: {p.n} cells": float(real * padded(p.n) * (len(p.states) + 1))
+        for name, p in populations.items()
+    }
+    making = {}
+    for name, projection in projections.items():
+        what, kept, making[what] = _of_edges(name, projection, populations)
+        needs[what] = kept
+        delay = projection.delay
+        if isinstance(delay, Distribution):  # the network checks it once it is drawn
+            continue
+        cells = {address.partition(".")[0] for address in projection.post}
+        slots = float(np.max(delay, initial=0)) / dt
+        needs[f"projection {name!r}: the buffer of arrivals"] = sum(
+            real * slots * padded(populations[cell].n) for cell in cells
+        )
+    if making:  # one after the other, so that only the largest counts
+        largest = max(making, key=lambda what: making[what])
+        needs[largest] += making[largest]
+    check_memory(needs)
+
+
+def _of_edges(
+    name: str, projection: Projection, populations: Mapping[str, Population]
+) -> tuple[str, float, float]:
+    """A name, the bytes that the edges of a projection take, and those more while they are made:
+    measured, at the peak 12 an edge in all, and for each with its own weight 12 and with its own
+    delay 40."""
+    sizes = []
+    for addresses in (projection.pre, projection.post):
+        parts = [locate(populations, address, f"projection {name!r}") for address in addresses]
+        sizes.append(sum(high - low for _, low, high in parts))
+    rule = projection.rule
+    n_edges = float(rule.n_edges if isinstance(rule, Edges) else rule.expected(*sizes))
+    kept, peak = np.dtype(narrow(sizes[1])).itemsize, 12
+    for value, own, making in (
+        (projection.weight, real_dtype().itemsize, 12),
+        (projection.delay, 2, 40),
+    ):
+        if isinstance(value, Distribution) or np.ndim(value):
+            kept, peak = kept + own, peak + making
+    what = f"projection {name!r}: {n_edges:.3g} synapses"
+    return what, n_edges * kept, n_edges * (peak - kept)
+
+
+def check_memory(needs: Mapping[str, float]) -> None:
+    """Raise `ValueError` if these things, by name in bytes, need more than the machine has."""
+    try:
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not known on this system
+        return
+    total = sum(needs.values())
+    if total <= machine:
+        return
+    most = max(needs, key=lambda name: needs[name])
+    others = f", of {total / 1e9:.3g} GB in all" if len(needs) > 1 else ""
+    raise ValueError(
+        f"{most} needs about {needs[most] / 1e9:.3g} GB{others}, but this machine has "
+        f"{machine / 1e9:.3g} GB; give fewer cells or synapses, shorter delays, or record less"
+    )
+
+
+def size(tree: Any) -> float:
+    """The bytes of all arrays of a pytree."""
+    return float(
+        sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree) if hasattr(x, "dtype"))
+    )
