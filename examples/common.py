@@ -74,7 +74,7 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
     if args.devices is not None and args.devices < 1:
         made.error(f"--devices {args.devices}: give 1 or more")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    most = max(cores or 1, 4)  # devices wait for each other, which many on few cores do for ever
+    most = max(cores or 1, 4)  # more only take turns on the cores, and wait for each other
     if args.devices is not None and args.devices > most:
         made.error(f"--devices {args.devices}: give at most {most} on this machine")
     if args.float64:
