@@ -15,8 +15,8 @@ from jsnn._simulate import Solution as Solution
 from jsnn._simulate import simulate as simulate
 from jsnn.delivery import EventDriven as EventDriven
 from jsnn.delivery import SegmentSum as SegmentSum
-from jsnn.network import NEVER as NEVER
 from jsnn.network import Network as Network
-from jsnn.network import State as State
 from jsnn.population import Population as Population
 from jsnn.projection import Projection as Projection
+from jsnn.state import NEVER as NEVER
+from jsnn.state import State as State

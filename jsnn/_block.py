@@ -10,8 +10,9 @@ from jsnn import spikes as spikes_
 from jsnn._divide import AXIS
 from jsnn.delivery import EventDriven, Rows
 from jsnn.inputs import Cells
-from jsnn.network import Network, NetworkCoefficients, State
+from jsnn.network import Network
 from jsnn.record import Block, Recorder
+from jsnn.state import NetworkCoefficients, State
 
 
 def block(

@@ -27,11 +27,16 @@ class Checkpoint:
     """
 
     def __init__(self, folder: str | os.PathLike, fingerprint: str):
+        if not isinstance(folder, (str, os.PathLike)) or not str(folder):
+            raise TypeError(f"checkpoint={folder!r} is not a path; give a folder")
         self.folder = Path(folder)
         self.fingerprint = fingerprint
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"checkpoint={str(self.folder)!r} is a file; give a folder")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            if self.folder.exists() and not self.folder.is_dir():
+                raise ValueError(f"checkpoint={str(self.folder)!r} is a file; give a folder")
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"checkpoint={str(self.folder)!r} cannot be made: {error}") from error
         self._segments: list[tuple[int, int, str]] = []  # first step, last step, digest
 
     def save(self, state: Any, first_step: int, last_step: int, records: Mapping[str, Any]) -> None:

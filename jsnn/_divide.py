@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jsnn._math import shortened
 from jsnn._random import TILE
 from jsnn.edges import Edges, narrow
 
@@ -22,11 +23,11 @@ AXIS = "cells"  # of the mesh of devices that cells are divided over
 
 def mesh_of(devices: int | Sequence[Any] | None) -> Mesh | None:
     """The mesh of so many devices, or of these; None for a single one."""
-    if isinstance(devices, (bool, str)):
-        raise TypeError(f"devices={devices!r}; give a number of devices, or a list of them")
-    if devices is None or isinstance(devices, int):
-        count = 1 if devices is None else devices
-        there = jax.devices()
+    there = jax.devices()
+    if devices is None or (
+        isinstance(devices, (int, np.integer)) and not isinstance(devices, bool)
+    ):
+        count = 1 if devices is None else int(devices)
         if count < 1:
             raise ValueError(f"devices={devices} must be at least 1")
         if count > len(there):
@@ -35,9 +36,18 @@ def mesh_of(devices: int | Sequence[Any] | None) -> Mesh | None:
                 f'jax.config.update("jax_num_cpu_devices", {devices}) before anything else'
             )
         devices = there[:count]
+    elif not isinstance(devices, (Sequence, np.ndarray)) or not all(
+        isinstance(device, jax.Device) for device in devices
+    ):
+        raise TypeError(
+            f"devices={shortened(devices)}; give a number of devices, or a list of jax.devices()"
+        )
+    devices = list(devices)
     if not devices:
         raise ValueError("devices is an empty list; give at least one")
-    return None if len(devices) == 1 else Mesh(np.asarray(devices), (AXIS,))
+    if len(set(devices)) < len(devices):
+        raise ValueError(f"devices={devices} holds one twice; give each once")
+    return None if devices == there[:1] else Mesh(np.asarray(devices), (AXIS,))
 
 
 class Split(eqx.Module):

@@ -1,7 +1,8 @@
 """Small numerics and checks that every file above uses."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -18,7 +19,8 @@ _GRID = 1e-3
 
 def real_dtype() -> np.dtype:
     """float32, or float64 where JAX has been told to use it."""
-    return jnp.zeros(()).dtype
+    x64 = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+    return np.dtype("float64" if x64 else "float32")
 
 
 def as_real(value: ArrayLike) -> Array:
@@ -40,7 +42,7 @@ def concrete(value: Any) -> np.ndarray | None:
         return None
     try:
         return np.asarray(value)
-    except (TypeError, ValueError, jax.errors.JAXTypeError):  # placeholders of tree transformations
+    except jax.errors.JAXTypeError:  # a list of traced numbers
         return None
 
 
@@ -48,23 +50,49 @@ def check_number(
     name: str, value: Any, *, low: float | None = None, strict: bool = False, finite: bool = True
 ) -> None:
     """Raise unless every element is a finite number, at least `low` (above it if `strict`)."""
-    array = concrete(value)
+    array = _numbers(name, value)
     if array is None:
         return
-    if array.dtype == object:
-        if value is None or isinstance(value, (list, tuple)):
-            raise TypeError(f"{name}={value!r} is not a number; give a number or an array of them")
-        return  # a placeholder of a tree transformation
-    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
-        raise TypeError(f"{name}={value!r} is not a number; give a number or an array of numbers")
-    if finite and not np.all(np.isfinite(array)):
+    if np.any(np.isnan(array)) or (finite and not np.all(np.isfinite(array))):
         raise ValueError(f"{name}={_show(array)} is not finite; give finite numbers")
+    if finite and np.any(np.abs(array.astype(np.float64)) > np.finfo(real_dtype()).max):
+        raise ValueError(f"{name}={_show(array)} is more than {real_dtype()} can hold")
     if low is None:
         return
     if strict and not np.all(array > low):
         raise ValueError(f"{name}={_show(array[()])} must be above {low:g}")
     if not strict and not np.all(array >= low):
         raise ValueError(f"{name}={_show(array[()])} must be at least {low:g}")
+
+
+def check_scalar(
+    name: str, value: Any, *, low: float | None = None, strict: bool = False, finite: bool = True
+) -> None:
+    """Raise unless the value is one finite number, at least `low` (above it if `strict`)."""
+    check_number(name, value, low=low, strict=strict, finite=finite)
+    if np.ndim(value):
+        raise ValueError(f"{name} has shape {np.shape(value)}; give one number")
+
+
+def _numbers(name: str, value: Any) -> np.ndarray | None:
+    """The value as an array of real numbers, or None where it is traced."""
+    try:
+        array = concrete(value)
+    except (TypeError, ValueError):
+        array = np.asarray(None)
+    if array is not None and array.dtype.kind not in "iuf":
+        raise TypeError(
+            f"{name}={shortened(value)} is not a number; give a number or an array of numbers"
+        )
+    return array
+
+
+def known(name: str, value: Any) -> np.ndarray:
+    """The value as an array; raises `TypeError` where it is traced."""
+    array = concrete(value)
+    if array is None:
+        raise TypeError(f"{name} is traced; give it outside jit, vmap and grad")
+    return array
 
 
 def check_cells(name: str, value: Any, n: int) -> None:
@@ -76,9 +104,9 @@ def check_cells(name: str, value: Any, n: int) -> None:
 
 def whole_steps(name: str, time: Any, dt: float, *, least: int = 0) -> int:
     """A time in ms as a whole number of steps; raises `ValueError` off the grid of `dt`."""
-    array = concrete(time)
+    array = _numbers(name, time)
     if array is None or array.shape != ():
-        raise TypeError(f"{name}={time!r} must be one number in ms, known before tracing")
+        raise TypeError(f"{name}={shortened(time)} must be one number in ms, known before tracing")
     return int(whole_steps_array(name, array, dt, least=least))
 
 
@@ -95,14 +123,29 @@ def whole_steps_array(name: str, times: Any, dt: float, *, least: int = 0) -> np
         if below < least:
             nearest = f"least is {least * dt:.10g}"
         raise ValueError(
-            f"{name}={bad:.10g} ms is no whole number of steps of dt={dt:g} ms; the {nearest} ms"
+            f"{name}={bad:.7g} ms is no whole number of steps of dt={dt:g} ms; the {nearest} ms"
         )
     if np.any(whole < least):
         bad = np.asarray(times, np.float64)[whole < least].flat[0]
         raise ValueError(f"{name}={bad:g} ms must be at least {least * dt:.10g} ms")
     if np.any(whole > 2**31 - 2):
-        raise ValueError(f"{name}: more than 2**31 - 2 steps of dt={dt:g} ms; give a shorter time")
+        raise ValueError(
+            f"{name}={np.max(times):g} ms is more than 2**31 - 2 steps of dt={dt:g} ms; give less"
+        )
     return whole.astype(np.int64)
+
+
+@contextlib.contextmanager
+def named(what: str) -> Iterator[None]:
+    """Errors about what is given, raised inside, tell whose they are."""
+    try:
+        yield
+    except jax.errors.JAXTypeError:
+        raise
+    except TypeError as error:
+        raise TypeError(f"{what}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
 
 
 def check_name(kind: str, name: object) -> None:
@@ -114,17 +157,24 @@ def check_name(kind: str, name: object) -> None:
 def check_key(key: Any) -> None:
     """Raise unless this is one PRNG key of JAX, typed or raw."""
     typed = isinstance(key, Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    raw = hasattr(key, "dtype") and key.dtype == np.uint32 and np.shape(key) in ((2,), (4,))
+    shape = jax.eval_shape(jax.random.PRNGKey, 0).shape  # of raw ones, (2,) for Threefry
+    raw = hasattr(key, "dtype") and key.dtype == np.uint32 and np.shape(key) == shape
     if not (typed and key.ndim == 0) and not raw:
-        raise TypeError(f"key={key!r} is not a PRNG key; give one, as jax.random.key(1)")
+        raise TypeError(f"key={shortened(key)} is not a PRNG key; give one, as jax.random.key(1)")
 
 
 def unknown(kind: str, name: object, names: Iterable[object]) -> ValueError:
     """The error for a name that does not exist, with the nearest one that does."""
-    known = [str(known) for known in names]
-    near = difflib.get_close_matches(str(name), known, 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return ValueError(f"unknown {kind} {name!r}: {hint}known are {known}")
+    known = {str(known).lower(): str(known) for known in names}
+    near = difflib.get_close_matches(str(name).lower(), known, 1)
+    hint = f"did you mean {known[near[0]]!r}? " if near else ""
+    return ValueError(f"unknown {kind} {name!r}: {hint}known are {list(known.values())}")
+
+
+def shortened(value: Any) -> str:
+    """What a value looks like, in a message."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:70]}..."
 
 
 def _show(array: Any) -> str:

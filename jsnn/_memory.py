@@ -9,7 +9,7 @@ import numpy as np
 
 from jsnn._divide import padded
 from jsnn._math import real_dtype
-from jsnn.distributions import Distribution
+from jsnn.distributions import is_distribution
 from jsnn.edges import Edges, narrow
 from jsnn.population import Population
 from jsnn.projection import Projection, locate
@@ -21,7 +21,8 @@ def check_plan(
     """Raise before drawing what cannot be held."""
     real = real_dtype().itemsize
     needs = {
-        f"population {name!r}: {p.n} cells": float(real * padded(p.n) * (len(p.states) + 1))
+        # A step reads one state and writes another, on padded cells
+        f"population {name!r}: {p.n} cells": 3.0 * real * padded(p.n) * (len(p.states) + 1)
         for name, p in populations.items()
     }
     making = {}
@@ -29,7 +30,7 @@ def check_plan(
         what, kept, making[what] = _of_edges(name, projection, populations)
         needs[what] = kept
         delay = projection.delay
-        if isinstance(delay, Distribution):  # the network checks it once it is drawn
+        if is_distribution(delay):  # the network checks it once it is drawn
             continue
         cells = {address.partition(".")[0] for address in projection.post}
         slots = float(np.max(delay, initial=0)) / dt
@@ -59,7 +60,7 @@ def _of_edges(
         (projection.weight, real_dtype().itemsize, 12),
         (projection.delay, 2, 40),
     ):
-        if isinstance(value, Distribution) or np.ndim(value):
+        if is_distribution(value) or np.ndim(value):
             kept, peak = kept + own, peak + making
     what = f"projection {name!r}: {n_edges:.3g} synapses"
     return what, n_edges * kept, n_edges * (peak - kept)

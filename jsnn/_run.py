@@ -14,11 +14,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from jsnn._checkpoint import Checkpoint, fingerprint
-from jsnn._math import whole_steps
+from jsnn._math import shortened, whole_steps
 from jsnn._simulate import Solution, advance_from_host, check_record
 from jsnn._status import check_state, raise_if_failed
-from jsnn.network import Network, State
+from jsnn.network import Network
 from jsnn.record import Recorder
+from jsnn.state import State
 
 _SEGMENT_BYTES = 2**26  # of records that the device holds at once
 _SPIKES = ":spikes/"  # among the records of a segment: how many each population fired
@@ -58,13 +59,16 @@ def run(
     its bound, at the end of the segment in which it happened, with the place and the time.
     """
     if not isinstance(network, Network):
-        raise TypeError(f"network={network!r} is no network")
+        raise TypeError(f"network={shortened(network)} is no network")
+    if not isinstance(progress, bool):
+        raise TypeError(f"progress={shortened(progress)}; give True or False")
+    network = network.checked()
     steps = whole_steps("duration", duration, network.dt)
     record = check_record(network, record, steps, listed=True)
     if (key is None) == (state is None):
         raise ValueError("give either key or state, to start from")
     now = state if key is None else network.init(key)
-    check_state(network, now)
+    check_state(network, now, steps)
     assert now is not None
     kept = None
     if checkpoint is not None:

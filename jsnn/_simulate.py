@@ -13,11 +13,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jsnn._block import block
 from jsnn._divide import AXIS, pad_cells, padded
+from jsnn._math import named, shortened
 from jsnn._memory import check_memory, size
 from jsnn._status import check_state
 from jsnn.delivery import Rows
-from jsnn.network import Network, State
+from jsnn.network import Network
 from jsnn.record import Recorder, Spikes
+from jsnn.state import State
 
 
 class Solution(eqx.Module):
@@ -54,12 +56,15 @@ def simulate(
     numbers, through which no gradient passes; states carry it. Another number of steps compiles
     anew; `run` does not.
     """
+    if not isinstance(network, Network):
+        raise TypeError(f"network={shortened(network)} is no network")
     if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)):
-        raise TypeError(f"steps={steps!r} is not an integer; give a number of steps")
+        raise TypeError(f"steps={shortened(steps)} is not an integer; give a number of steps")
     if steps < 0:
         raise ValueError(f"steps={steps} is negative")
+    network = network.checked()
     record, steps = check_record(network, record, int(steps)), int(steps)
-    check_state(network, state)
+    check_state(network, state, steps)
     return advance(network, state, steps, steps, record)
 
 
@@ -74,7 +79,8 @@ def check_record(
     for name, recorder in record.items():
         if not isinstance(name, str) or not isinstance(recorder, Recorder):
             raise TypeError(f"record[{name!r}] is {recorder!r}; give Spikes, Counts or States")
-        recorder.check(network)
+        with named(f"record {name!r}"):
+            recorder.check(network)
     needs = {"the network": size(network)}
     for name, recorder in record.items():
         if listed and isinstance(recorder, Spikes):

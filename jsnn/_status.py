@@ -4,13 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from jsnn.network import NEVER, Network, State
+from jsnn._math import concrete, shortened
+from jsnn.network import Network
+from jsnn.state import NEVER, State
 
 
-def check_state(network: Network, state: Any) -> None:
-    """Raise unless a state is one of this network."""
+def check_state(network: Network, state: Any, steps: int = 0) -> None:
+    """Raise unless a state is one of this network, and can go on for so many steps."""
     if not isinstance(state, State):
-        raise TypeError(f"state={state!r} is no state; give network.init(key)")
+        raise TypeError(f"state={shortened(state)} is no state; give network.init(key)")
     status = [*network.populations, *map("input {}".format, network.inputs)]
     for what, names, own in (
         ("populations", state.populations, network.populations),
@@ -22,10 +24,21 @@ def check_state(network: Network, state: Any) -> None:
                 f"state is of another network: its {what} are {sorted(names)}, and this "
                 f"network's {sorted(own)}"
             )
-    shapes: dict[str, tuple[Any, Any]] = {
-        f"population {name!r}": (state.populations[name].refractory.shape, (p.n,))
-        for name, p in network.populations.items()
-    }
+    shapes: dict[str, tuple[Any, Any]] = {}
+    for name, population in network.populations.items():
+        own = state.populations[name]
+        values = dict(own.cell) | {
+            f"{receptor}.{what}": value
+            for receptor, states in own.receptors.items()
+            for what, value in states.items()
+        }
+        if set(values) != set(population.states):
+            raise ValueError(
+                f"state is of another network: the states of population {name!r} are "
+                f"{sorted(values)}, and this network's {sorted(population.states)}"
+            )
+        for what, value in {**values, "refractory": own.refractory}.items():
+            shapes[f"{what!r} of population {name!r}"] = (value.shape, (population.n,))
     for name, synapses in network.synapses.items():
         wanted = (synapses.slots, network.populations[synapses.post[0]].n)
         shapes[f"buffer of {name!r}"] = (state.buffers[name].shape, wanted)
@@ -35,6 +48,12 @@ def check_state(network: Network, state: Any) -> None:
                 f"state is of another network: {what} has shape {found}, and this network's "
                 f"{wanted}"
             )
+    done = concrete(state.step)
+    if done is not None and int(np.max(done)) + steps >= NEVER:
+        raise ValueError(
+            f"{steps} steps after the {np.max(done)} of this state are more than {NEVER - 1}, as "
+            "far as steps are counted; give less, or a new state"
+        )
 
 
 def raise_if_failed(network: Network, state: State) -> None:

@@ -14,23 +14,27 @@ k of a window covers (start + k·bin_ms, start + (k+1)·bin_ms]: a spike stamped
 by the rounding error of its own floating type where that is larger (float32), counts as standing
 on the edge. A window that is no whole number of bins is an error, which names the nearest stops.
 
-Variances divide by the number of samples, as `numpy.var` does. Bad input raises `ValueError`.
+Variances divide by the number of samples, as `numpy.var` does. Bad input raises `ValueError` or
+`TypeError`.
 """
 
 import math
-import operator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
+from jsnn import _spike_checks as checks
+from jsnn._spike_checks import Floats, Ints, number
+
+_LONGEST = 2**27  # bins, or cells: some seconds, and 1 GiB for each array
+_LARGEST = 2**30  # entries of a matrix: 8 GiB
 
 
 def rates(index: ArrayLike, n: int, duration: float) -> Floats:
     """Firing rate of every cell, in Hz, `[n]`: its number of spikes over `duration` (ms)."""
-    n = _whole("n", n, 1)
-    return np.bincount(_cells(index, n), minlength=n) * (1000.0 / _positive("duration", duration))
+    n = _count(n)
+    duration = number("duration", duration, positive=True)
+    return np.bincount(_cells(index, n), minlength=n) * (1000.0 / duration)
 
 
 def mean_rate(index: ArrayLike, n: int, duration: float) -> float:
@@ -45,8 +49,8 @@ def cv_isi(times: ArrayLike, index: ArrayLike, n: int, min_spikes: int = 3) -> F
     Poisson train. NaN for cells with fewer than `min_spikes` (at least 2) spikes, and for cells
     all of whose spikes are simultaneous.
     """
-    n = _whole("n", n, 1)
-    min_spikes = _whole("min_spikes", min_spikes, 2)
+    n = _count(n)
+    min_spikes = checks.whole("min_spikes", min_spikes, 2)
     stamps, cells = _spikes(times, index, n)
     order = np.lexsort((stamps, cells))
     stamps, cells = stamps[order], cells[order]
@@ -68,7 +72,7 @@ def within(times: ArrayLike, start: float, stop: float) -> NDArray[np.bool_]:
     `late = within(times, 100.0, 1000.0)`, then `rates(index[late], n, 900.0)`.
     """
     stamps = _stamps(times)
-    _window(start, stop)
+    start, stop = checks.window(start, stop)
     tolerance = max(1e-6, _rounding(times, start, stop))
     return (stamps > start + tolerance) & (stamps <= stop + tolerance)
 
@@ -80,9 +84,11 @@ def spike_counts(
 
     The result is dense: 8 bytes for every bin of every cell.
     """
-    n = _whole("n", n, 1)
+    n = _count(n)
     stamps, cells = _spikes(times, index, n)
-    bins, n_bins = _bins(times, stamps, bin_ms, start, stop)
+    bins, edges = _bins(times, bin_ms, start, stop)
+    n_bins = edges.size - 1
+    _check_size(f"the counts of {n:,} cells in {n_bins:,} bins", n_bins * n)
     inside = bins >= 0
     flat = bins[inside] * n + cells[inside]
     return np.bincount(flat, minlength=n_bins * n).reshape(n_bins, n)
@@ -96,6 +102,8 @@ def correlations(
     C_ij = cov(c_i, c_j) / sqrt(var(c_i) var(c_j)) over the bins of (start, stop], times in ms.
     Rows and columns of cells whose count never changes (silent ones above all) are NaN.
     """
+    n = _count(n)
+    _check_size(f"the correlations of {n:,} cells", n * n)
     counts = spike_counts(times, index, n, bin_ms, start, stop)
     varies = (counts != counts[0]).any(axis=0)
     deviation = counts - counts.mean(axis=0)
@@ -111,9 +119,18 @@ def mean_correlation(matrix: ArrayLike) -> float:
 
     NaN where no pair is left.
     """
-    matrix = np.asarray(matrix, dtype=np.float64)
+    matrix = checks.real_array("matrix", matrix).astype(np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"matrix has shape {matrix.shape}; it must be square, [n, n].")
+    # Of the difference of two infinities there is no need to warn: they are beyond 1.
+    with np.errstate(invalid="ignore"):
+        wrong = np.argwhere((np.abs(matrix) > 1 + 1e-6) | (np.abs(matrix - matrix.T) > 1e-6))
+    if wrong.size:
+        i, j = wrong[0]
+        raise ValueError(
+            f"matrix[{i}, {j}] is {matrix[i, j]:g} and matrix[{j}, {i}] is {matrix[j, i]:g}; "
+            "correlations lie in -1 to 1, the same for a pair either way."
+        )
     pairs = matrix[~np.eye(len(matrix), dtype=bool)]
     pairs = pairs[~np.isnan(pairs)]
     return float(pairs.mean()) if pairs.size else math.nan
@@ -126,10 +143,8 @@ def population_histogram(
 
     `edges` (ms) is `[n_bins + 1]`, `counts` is `[n_bins]`.
     """
-    bins, n_bins = _bins(times, _stamps(times), bin_ms, start, stop)
-    edges = start + bin_ms * np.arange(n_bins + 1)
-    edges[-1] = stop
-    return edges, np.bincount(bins[bins >= 0], minlength=n_bins)
+    bins, edges = _bins(times, bin_ms, start, stop)
+    return edges, np.bincount(bins[bins >= 0], minlength=edges.size - 1)
 
 
 def population_rate(
@@ -140,7 +155,7 @@ def population_rate(
     rate_k = 1000 · count_k / (n · bin_ms), in Hz, the mean over all `n` cells, `[n_bins]`; `edges`
     (ms) is `[n_bins + 1]`.
     """
-    n = _whole("n", n, 1)
+    n, bin_ms = _count(n), number("bin_ms", bin_ms, positive=True)
     edges, counts = population_histogram(times, bin_ms, start, stop)
     return edges, counts * (1000.0 / (n * bin_ms))
 
@@ -168,18 +183,20 @@ def power_spectrum(
     overlap by half, each freed of its own mean and weighted by a periodic Hann window (Welch
     1967); bins after the last whole segment are left out.
     """
-    _, rate = population_rate(times, n, bin_ms, start, stop)
+    bin_ms = number("bin_ms", bin_ms, positive=True)
+    edges, rate = population_rate(times, n, bin_ms, start, stop)
     if segment_ms is None:
         length = rate.size
         window = np.ones(length)
     else:
-        length = _whole_bins("segment_ms", _positive("segment_ms", segment_ms), bin_ms, 0.0)
-        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+        segment_ms = number("segment_ms", segment_ms, positive=True)
+        length = _whole_bins("segment_ms", segment_ms, bin_ms, 0.0)
         if not 2 <= length <= rate.size:
             raise ValueError(
                 f"segment_ms is {segment_ms:g}; it must hold at least 2 bins of {bin_ms:g} ms and "
-                f"be no longer than the window of {stop - start:g} ms."
+                f"be no longer than the window of {edges[-1] - edges[0]:g} ms."
             )
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
     hop = length - length // 2
     segments = np.lib.stride_tricks.sliding_window_view(rate, length)[::hop]
     segments = (segments - segments.mean(axis=1, keepdims=True)) * window
@@ -203,25 +220,19 @@ def fano_factor(times: ArrayLike, bin_ms: float, start: float, stop: float) -> f
     return float(counts.var() / mean) if mean > 0 else math.nan
 
 
-def _bins(
-    times: ArrayLike, stamps: Floats, bin_ms: float, start: float, stop: float
-) -> tuple[Ints, int]:
-    """The bin of every spike (-1 outside the window), and the number of bins."""
-    _window(start, stop)
-    bin_ms = _positive("bin_ms", bin_ms)
+def _bins(times: ArrayLike, bin_ms: float, start: float, stop: float) -> tuple[Ints, Floats]:
+    """The bin of every spike (-1 outside the window), and the edges of the bins."""
+    stamps = _stamps(times)
+    start, stop = checks.window(start, stop)
+    bin_ms = number("bin_ms", bin_ms, positive=True)
     n_bins = _whole_bins("stop", stop - start, bin_ms, start)
+    edges = start + bin_ms * np.arange(n_bins + 1)
+    edges[-1] = stop
     # Beyond half a bin the stamps no longer tell the bins apart: then the nearest edge is taken.
     tolerance = min(max(1e-6, _rounding(times, start, stop) / bin_ms), 0.5)
     position = np.ceil((stamps - start) / bin_ms - tolerance) - 1
     inside = (position >= 0) & (position < n_bins)
-    return np.where(inside, position, -1).astype(np.int64), n_bins
-
-
-def _window(start: float, stop: float) -> None:
-    if not (math.isfinite(start) and math.isfinite(stop) and stop > start):
-        raise ValueError(
-            f"start and stop are {start} and {stop}; they must be finite times in ms, start first."
-        )
+    return np.where(inside, position, -1).astype(np.int64), edges
 
 
 def _rounding(times: ArrayLike, start: float, stop: float) -> float:
@@ -234,6 +245,11 @@ def _rounding(times: ArrayLike, start: float, stop: float) -> float:
 def _whole_bins(name: str, span: float, bin_ms: float, origin: float) -> int:
     """How many bins of `bin_ms` make `span`; `name` is the argument that is `origin + span`."""
     ratio = span / bin_ms
+    if ratio > _LONGEST:
+        raise ValueError(
+            f"{name} is {origin + span:g}, {ratio:g} bins of {bin_ms:g} ms; it must be at most "
+            f"{_LONGEST:,} of them: give wider bins or a shorter time."
+        )
     count = round(ratio)
     if count < 1 or abs(ratio - count) > 1e-6:
         below = max(math.floor(ratio), 1)
@@ -245,54 +261,33 @@ def _whole_bins(name: str, span: float, bin_ms: float, origin: float) -> int:
     return count
 
 
-def _stamps(times: ArrayLike) -> Floats:
-    stamps = np.asarray(times, dtype=np.float64)
-    if stamps.ndim != 1:
-        raise ValueError(f"times has shape {stamps.shape}; it must be one-dimensional, [n_spikes].")
-    wrong = np.flatnonzero(~np.isfinite(stamps))
-    if wrong.size:
+def _check_size(what: str, entries: int) -> None:
+    if entries > _LARGEST:
         raise ValueError(
-            f"times[{wrong[0]}] is {stamps[wrong[0]]}; time stamps must be finite, in ms."
+            f"{what} would take {entries / 2**27:,.0f} GiB, above {_LARGEST / 2**27:g}; give fewer "
+            "cells, wider bins or a shorter window."
         )
-    return stamps
+
+
+def _stamps(times: ArrayLike) -> Floats:
+    return checks.stamps(times).astype(np.float64)
+
+
+def _count(n: int) -> int:
+    return checks.whole("n", n, 1, _LONGEST)
 
 
 def _cells(index: ArrayLike, n: int) -> Ints:
-    cells = np.asarray(index)
-    if cells.ndim != 1:
-        raise ValueError(f"index has shape {cells.shape}; it must be one-dimensional, [n_spikes].")
-    if cells.size and cells.dtype.kind not in "iu":
-        raise ValueError(f"index has dtype {cells.dtype}; cell numbers must be integers.")
+    cells = checks.cells(index)
     wrong = np.flatnonzero((cells < 0) | (cells >= n))
     if wrong.size:
         raise ValueError(
             f"index[{wrong[0]}] is {cells[wrong[0]]}; cell numbers must lie in 0 to {n - 1} for "
             f"n = {n} cells (NEST counts its senders from the first identifier: subtract it)."
         )
-    return cells.astype(np.int64)
+    return cells
 
 
 def _spikes(times: ArrayLike, index: ArrayLike, n: int) -> tuple[Floats, Ints]:
-    stamps, cells = _stamps(times), _cells(index, n)
-    if stamps.size != cells.size:
-        raise ValueError(
-            f"times has {stamps.size} entries and index {cells.size}; they must have one for every "
-            "spike."
-        )
-    return stamps, cells
-
-
-def _positive(name: str, value: float) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} is {value}; it must be a positive number of ms.")
-    return float(value)
-
-
-def _whole(name: str, value: int, least: int) -> int:
-    try:
-        count = operator.index(value)
-    except TypeError:
-        count = least - 1
-    if count < least:
-        raise ValueError(f"{name} is {value}; it must be a whole number, at least {least}.")
-    return count
+    stamps, cells = checks.spikes(times, _cells(index, n))
+    return stamps.astype(np.float64), cells

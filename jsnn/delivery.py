@@ -79,6 +79,7 @@ class EventDriven(eqx.Module):
         capacity = self.capacity
         if capacity is None:  # room for 1 % of the cells in every step
             capacity = min(max(words.shape[0] * n_pre // 100, 64), 8192)
+        capacity = min(capacity, words.shape[0] * n_pre)  # no more spikes than that
         capacity = max(min(capacity, (2**31 - 1) // max(rows.max_row, 1)), 1)  # int32 counts edges
         static = (
             rows.offset,

@@ -1,15 +1,14 @@
 """Distributions that weights, delays and initial states are drawn from."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_number, concrete, real_dtype
+from jsnn._math import as_real, check_scalar, concrete, real_dtype
 
 
 @runtime_checkable
@@ -19,6 +18,11 @@ class Distribution(Protocol):
         ...
 
 
+def is_distribution(value: Any) -> bool:
+    """Whether a value is to be drawn; the class itself is not yet a distribution."""
+    return isinstance(value, Distribution) and not isinstance(value, type)
+
+
 class Uniform(eqx.Module):
     """Uniform between `low` and `high`."""
 
@@ -26,8 +30,8 @@ class Uniform(eqx.Module):
     high: Array
 
     def __init__(self, low: ArrayLike, high: ArrayLike):
-        check_number("low", low)
-        check_number("high", high)
+        check_scalar("low", low)
+        check_scalar("high", high)
         lower, upper = concrete(low), concrete(high)
         if lower is not None and upper is not None and not lower <= upper:
             raise ValueError(f"low={low} must not be above high={high}")
@@ -53,17 +57,17 @@ class Normal(eqx.Module):
         low: ArrayLike = -jnp.inf,
         high: ArrayLike = jnp.inf,
     ):
-        check_number("mean", mean)
-        check_number("std", std, low=0.0)
-        check_number("low", low, finite=False)
-        check_number("high", high, finite=False)
+        check_scalar("mean", mean)
+        check_scalar("std", std, low=0.0)
+        check_scalar("low", low, finite=False)
+        check_scalar("high", high, finite=False)
         lower, upper = concrete(low), concrete(high)
         if lower is not None and upper is not None and not lower < upper:
             raise ValueError(f"low={low} must be below high={high}")
         centre, width = concrete(mean), concrete(std)
         if centre is not None and width is not None and lower is not None and upper is not None:
             # Beyond, the inverse distribution that is drawn with runs out of digits
-            if not (np.all(lower <= centre + 4 * width) and np.all(upper >= centre - 4 * width)):
+            if not (lower <= centre + 4 * width and upper >= centre - 4 * width):
                 raise ValueError(
                     f"low={low} and high={high} leave only what is more than 4 standard "
                     f"deviations from mean={mean}, std={std}"
@@ -85,8 +89,8 @@ class LogNormal(eqx.Module):
     sigma: Array
 
     def __init__(self, mu: ArrayLike, sigma: ArrayLike):
-        check_number("mu", mu)
-        check_number("sigma", sigma, low=0.0)
+        check_scalar("mu", mu)
+        check_scalar("sigma", sigma, low=0.0)
         self.mu, self.sigma = as_real(mu), as_real(sigma)
 
     def draw(self, key: Array, shape: tuple[int, ...]) -> Array:

@@ -10,6 +10,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from jsnn._draw import CHUNK, check_n_edges, index_dtype
+from jsnn._math import shortened
 
 
 class Edges(eqx.Module):
@@ -25,6 +26,17 @@ class Edges(eqx.Module):
     row_ptr: Array
     n_pre: int = eqx.field(static=True)
     n_post: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        for name in ("n_pre", "n_post"):
+            population_size(f"Edges: {name}", getattr(self, name))
+        for name in ("post", "row_ptr"):
+            array = getattr(self, name)  # not read: it may lie on another device
+            dtype = getattr(array, "dtype", np.dtype(object))
+            if not np.issubdtype(dtype, np.integer) or np.ndim(array) != 1:
+                raise TypeError(
+                    f"Edges: {name}={shortened(array)}; give a one-dimensional array of integers"
+                )
 
     @property
     def n_edges(self) -> int:
@@ -45,7 +57,7 @@ class Edges(eqx.Module):
 
 
 def sort_edges(
-    pre: ArrayLike, post: ArrayLike, n_pre: int, n_post: int, with_order: bool = False
+    pre: ArrayLike, post: ArrayLike, n_pre: int, n_post: int, *, with_order: bool = False
 ) -> tuple[Edges, np.ndarray | None]:
     """Bring edges, given by their two ends in any order, into storage order.
 
@@ -155,7 +167,10 @@ def population_size(name: str, n: Any) -> int:
 
 
 def integers(name: str, values: Any) -> np.ndarray:
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}={shortened(values)}; give a list of integers") from None
     if array.size == 0 and not hasattr(values, "dtype"):
         array = array.astype(np.int32)  # NumPy takes an empty list for float
     if not np.issubdtype(array.dtype, np.integer):

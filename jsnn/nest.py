@@ -54,7 +54,7 @@ import numpy as np
 from jax import Array
 
 from jsnn._math import as_real, check_cells, check_number, concrete, unknown
-from jsnn.distributions import Distribution
+from jsnn.distributions import is_distribution
 from jsnn.neurons.lif import LIF
 from jsnn.population import Population
 from jsnn.receptors import Alpha, Delta, Exponential, Receptor
@@ -160,7 +160,7 @@ def iaf_cond_exp(
         "ex": Exponential(values["tau_syn_ex"], values["E_ex"]),
         "in": Exponential(values["tau_syn_in"], values["E_in"]),
     }
-    return _population(n, values, receptors, slices, solver or RK4(2))
+    return _population(n, values, receptors, slices, RK4(2) if solver is None else solver)
 
 
 def iaf_cond_alpha(
@@ -175,7 +175,7 @@ def iaf_cond_alpha(
         "ex": Alpha(values["tau_syn_ex"], values["E_ex"]),
         "in": Alpha(values["tau_syn_in"], values["E_in"]),
     }
-    return _population(n, values, receptors, slices, solver or RK4(4))
+    return _population(n, values, receptors, slices, RK4(4) if solver is None else solver)
 
 
 def _parameters(model: str, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _parameters(model: str, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, default in defaults.items():
         value = given.get(name, default)
-        if isinstance(value, Distribution):
+        if is_distribution(value):
             if name not in _STATES:
                 raise TypeError(
                     f"{name}={value!r}: only the values at the start "

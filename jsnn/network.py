@@ -13,46 +13,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.sharding import Mesh
 
 from jsnn._divide import mesh_of, pad_cells, padded
-from jsnn._math import check_key, check_name, check_number
+from jsnn._math import (
+    as_real,
+    check_key,
+    check_name,
+    check_scalar,
+    concrete,
+    named,
+    real_dtype,
+    shortened,
+)
 from jsnn._memory import check_memory, check_plan, size
 from jsnn._random import key_words
 from jsnn.delivery import Delivery, EventDriven, segment_sum_step
-from jsnn.inputs import Cells, NoiseCurrent, Poisson, Prepared, SpikeList, StepCurrent, Target
-from jsnn.population import Coefficients, Population, PopulationState
+from jsnn.inputs import Cells, NoiseCurrent, Poisson, SpikeList, StepCurrent, Target
+from jsnn.population import Population, PopulationState
 from jsnn.projection import Projection, Synapses, build, check_sign, locate, receptor_of
+from jsnn.state import NEVER, NetworkCoefficients, State
 
-NEVER = 2**31 - 1  # the step at which nothing went wrong
 _LONGEST_BLOCK = 64  # steps; longer delays do not make longer blocks, which only cost memory
 SpikeInput = Poisson | SpikeList
 CurrentInput = StepCurrent | NoiseCurrent
 Input = SpikeInput | CurrentInput
-
-
-class State(eqx.Module):
-    """Everything that evolves.
-
-    `step` counts the steps done; `key` are the two words that inputs draw with; `buffers` hold
-    arrivals under way, `[slots, n]` for each projection; `status` tells the first step at which
-    each input failed, and for each population the end of the first block after which a state was
-    not finite, or `NEVER`.
-    """
-
-    step: Array
-    key: Array
-    populations: dict[str, PopulationState]
-    buffers: dict[str, Array]
-    status: dict[str, Array]
-
-
-class NetworkCoefficients(NamedTuple):
-    """Parameters turned into what a step needs, and a key for each input."""
-
-    populations: dict[str, Coefficients]
-    inputs: dict[str, Prepared]
-    weights: dict[str, Array | None]  # scalar weights, applied where arrivals are read
 
 
 class Connections(NamedTuple):
@@ -98,44 +84,47 @@ class Network(eqx.Module):
         key: Array | None = None,
         delivery: Delivery | None = None,
     ):
-        check_number("dt", dt, low=0.0, strict=True)
+        check_scalar("dt", dt, low=0.0, strict=True)
+        if concrete(dt) is None:
+            raise TypeError("dt is traced; it sets the shape of the buffers and must be a number")
         self.dt, self.mesh = float(dt), None
         self.delivery = EventDriven() if delivery is None else delivery
-        if not populations:
-            raise ValueError("populations is empty; give at least one")
         if not isinstance(self.delivery, Delivery):
-            raise TypeError(f"delivery={delivery!r}; give EventDriven() or SegmentSum()")
+            raise TypeError(f"delivery={shortened(delivery)}; give EventDriven() or SegmentSum()")
+        projections = {} if projections is None else projections
+        inputs = {} if inputs is None else inputs
         for kind, parts, wanted in (
             ("population", populations, Population),
-            ("projection", projections or {}, Projection),
-            ("input", inputs or {}, Input),
+            ("projection", projections, Projection),
+            ("input", inputs, Input),
         ):
             if not isinstance(parts, Mapping):
-                raise TypeError(f"{kind}s={parts!r} is not a dictionary; give a name to each")
+                raise TypeError(f"{kind}s={shortened(parts)} is not a dictionary; give names")
             for name, part in parts.items():
                 check_name(kind, name)
                 if not isinstance(part, wanted):
                     raise TypeError(f"{kind} {name!r} is a {type(part).__name__}, not a {kind}")
-        self.populations = dict(populations)
-        for population in self.populations.values():
-            population.check_step(self.dt)
-        self.inputs = dict(inputs or {})
+        if not populations:
+            raise ValueError("populations is empty; give at least one")
+        self.populations, self.inputs, self.synapses = dict(populations), dict(inputs), {}
+        self._check_parts()
         for name, source in self.inputs.items():
-            self._check_input(f"input {name!r}", source)
-            try:
+            with named(f"input {name!r}"):
                 self.inputs[name] = source.on_grid(self.dt)
-            except ValueError as error:
-                raise ValueError(f"input {name!r}: {error}") from None
         if key is not None:
             check_key(key)
         else:
             if projections:
                 raise ValueError("key is missing; give one, as jax.random.key(1), to draw with")
             key = jax.random.key(0)  # nothing is drawn
-        check_plan(self.populations, projections or {}, self.dt)
-        self.synapses = {}
-        for name, projection in (projections or {}).items():
+        check_plan(self.populations, projections, self.dt)
+        for name, projection in projections.items():
             own = jax.random.fold_in(key, zlib.crc32(name.encode()))
+            if isinstance(own, Tracer):
+                raise TypeError(
+                    "a network with projections is built outside jit, vmap and grad; inside, "
+                    "change its weights and parameters with equinox.tree_at"
+                )
             self.synapses.update(build(name, projection, self.populations, own, self.dt))
         buffers = {}
         for name, synapses in self.synapses.items():
@@ -146,18 +135,42 @@ class Network(eqx.Module):
                     f"{numbers} numbers; give shorter delays or split the population"
                 )
             of = f"projection {name!r}: the buffer of arrivals"
-            buffers[of] = float(jnp.zeros(()).dtype.itemsize * numbers)
+            buffers[of] = float(real_dtype().itemsize * numbers)
         check_memory({"the network": size(self), **buffers})
+
+    def checked(self) -> "Network":
+        """The same, with plain numbers among the parameters made arrays.
+
+        Raises for parameters that were put in the place of others, as with `equinox.tree_at`, and
+        do not fit; traced ones are taken as they are.
+        """
+
+        def as_array(leaf: Any) -> Any:
+            plain = isinstance(leaf, (int, float)) and not isinstance(leaf, bool)
+            return as_real(leaf) if plain else leaf
+
+        network = jax.tree.map(as_array, self)
+        network._check_parts()
+        return network
+
+    def _check_parts(self) -> None:
+        for name, population in self.populations.items():
+            with named(f"population {name!r}"):
+                population.check(self.dt)
+        for name, source in self.inputs.items():
+            self._check_input(f"input {name!r}", source)
+        for name, synapses in self.synapses.items():
+            with named(f"projection {name!r}"):
+                synapses.check(self.populations[synapses.post[0]])
 
     def _check_input(self, where: str, source: Input) -> None:
         name, low, high = locate(self.populations, source.target, where)
-        try:
+        with named(where):
             source.check(self.dt, high - low)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
         if isinstance(source, SpikeInput):
             receptor = receptor_of(where, self.populations[name], source.receptor)
-            check_sign(where, self.populations[name], receptor, source.weight)
+            with named(where):
+                check_sign(self.populations[name], receptor, source.weight)
 
     @property
     def block(self) -> int:
@@ -215,7 +228,7 @@ class Network(eqx.Module):
             name: population.init(jax.random.fold_in(draw_key, zlib.crc32(name.encode())))
             for name, population in self.populations.items()
         }
-        dtype = jnp.zeros(()).dtype
+        dtype = real_dtype()
         buffers = {
             name: jnp.zeros((s.slots, self.populations[s.post[0]].n), dtype)
             for name, s in self.synapses.items()

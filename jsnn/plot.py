@@ -3,7 +3,7 @@
 Every function takes arrays and returns the `matplotlib.figure.Figure` that holds the picture.
 None touches pyplot's state, so they work without a display and leave open figures alone; in a
 notebook, `%matplotlib inline` shows what a cell returns. matplotlib is imported when the first
-picture is drawn. Bad input raises `ValueError`.
+picture is drawn. Bad input raises `ValueError` or `TypeError`.
 """
 
 import math
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from jsnn import _plot_checks as checks
 from jsnn import analysis
+from jsnn._spike_checks import as_path, number, real_array, spikes, whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 _TIME, _CELL, _RATE = "Time (ms)", "Neuron ID", "Rate (Hz)"
 _HEIGHTS = (0.6, 0.17)  # of raster and histogram, as in NEST's picture
 _UNGROUPED = "0.6"
+_MOST_BARS = 2000  # each is a patch of its own; so many take a second to draw
 _ENDINGS = (".png", ".pdf", ".svg", ".eps")
 
 Cells = slice | range | ArrayLike
@@ -75,28 +78,34 @@ def raster(
     """
     from matplotlib.ticker import MaxNLocator
 
-    stamps, cells = _spikes(times, index)
-    window = _window(stamps, duration, start, stop)
-    if not (math.isfinite(bin_ms) and bin_ms > 0):
-        raise ValueError(f"bin_ms is {bin_ms}; it must be a positive number of ms.")
-    for name, value in (("n", n), ("max_points", max_points)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1, or None.")
+    stamps, cells = spikes(times, index)
+    window = checks.limits(stamps, duration, start, stop)
+    bin_ms = number("bin_ms", bin_ms, positive=True)
+    n = None if n is None else whole("n", n, 1)
+    max_points = None if max_points is None else whole("max_points", max_points, 1)
+    if marker_size is not None:
+        marker_size = number("marker_size", marker_size, "points", positive=True)
+    checks.flag("histogram", histogram)
+    checks.group_names(groups)
     if window is not None:
         shown = analysis.within(stamps, *window)
         stamps, cells = stamps[shown], cells[shown]
-    figure, dots, bars = _panels(fig, ax, histogram)
     color = "C0" if color is None else color
+    rates = _rates(stamps, cells, bin_ms, window, n) if histogram else None
 
     drawn = np.arange(stamps.size)
     if max_points is not None and stamps.size > max_points:
         # A fixed stride would pick out single cells or phases of a rhythm; a draw does not.
         drawn = np.random.default_rng(0).choice(stamps.size, max_points, replace=False)
-        note = f"{max_points:,} of {stamps.size:,} spikes drawn"
-        dots.set_title(note, loc="right", fontsize="x-small", color="0.4")
+    parts = _coloured(groups, cells[drawn], color)
     if marker_size is None:
         marker_size = float(np.clip(6.0 * (300 / max(drawn.size, 1)) ** 0.4, 0.7, 6.0))
-    for label, members, shade in _coloured(groups, cells[drawn], color):
+
+    figure, dots, bars = _panels(fig, ax, histogram)
+    if drawn.size < stamps.size:
+        note = f"{drawn.size:,} of {stamps.size:,} spikes drawn"
+        dots.set_title(note, loc="right", fontsize="x-small", color="0.4")
+    for label, members, shade in parts:
         chosen = drawn[members]
         dots.plot(
             stamps[chosen],
@@ -123,24 +132,10 @@ def raster(
     if title is not None:
         dots.set_title(title)
     (dots if bars is None else bars).set_xlabel(_TIME)
-    if bars is not None:
-        n_cells = n if n is not None else np.unique(cells).size
+    if bars is not None and rates is not None:
         limits = dots.get_xlim()
-        edges, heights = _rates(stamps, bin_ms, window, n_cells)
-        bars.bar(
-            edges[:-1],
-            heights,
-            width=np.diff(edges),
-            align="edge",
-            color=_UNGROUPED if groups else color,
-            edgecolor="white",
-            linewidth=min(0.5, 25 / max(heights.size, 1)),
-        )
+        _draw_rates(bars, *rates, _UNGROUPED if groups else color)
         bars.set_xlim(limits)
-        bars.set_ylabel(_RATE)
-        peak = heights.max(initial=0.0)
-        # NEST's limit, whose 5 Hz of headroom would flatten a quiet network.
-        bars.set_ylim(0, int(1.1 * peak) + 5 if peak >= 5 else (1.2 * peak or 1.0))
     return figure
 
 
@@ -158,7 +153,7 @@ def traces(
     **Arguments:** `times` (ms) is `[T]`, `values` is `[T]` or `[T, k]`, `labels` names the k lines
     in a legend, `ax` are axes to draw into.
     """
-    stamps, states = np.asarray(times), np.asarray(values)
+    stamps, states = real_array("times", times), real_array("values", values, "iufb")
     if stamps.ndim != 1:
         raise ValueError(f"times has shape {stamps.shape}; it must be one-dimensional, [T].")
     if states.ndim not in (1, 2) or len(states) != len(stamps):
@@ -167,18 +162,15 @@ def traces(
             "the length of times."
         )
     states = states.reshape(len(stamps), -1) if len(stamps) else np.empty((0, 1))
-    if labels is not None and (isinstance(labels, str) or len(labels) != states.shape[1]):
-        raise ValueError(
-            f"labels is {labels!r}; it must be a list of {states.shape[1]} names, one for a line."
-        )
+    names = None if labels is None else checks.names(labels, states.shape[1])
     figure, axes = _single(ax)
     lines = axes.plot(stamps, states, linewidth=1.0)
     axes.set_xmargin(0)
     axes.set(xlabel=_TIME, ylabel=ylabel)
     if title is not None:
         axes.set_title(title)
-    if labels is not None:
-        axes.legend(lines, labels, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    if names is not None:
+        axes.legend(lines, names, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -220,15 +212,16 @@ def save(fig: "Figure", path: "str | pathlib.Path", *, dpi: float = 150.0) -> pa
     Creates the parent folder where there is none, and returns the path. `dpi` is the resolution of
     a png, and of the dots of a raster in the others. The figure stays open.
     """
-    path = check_name(path)
+    checks.figure(fig)
+    path, dpi = check_name(path), checks.resolution(dpi, *fig.get_size_inches())
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path, dpi=dpi)
     return path
 
 
 def check_name(path: "str | pathlib.Path") -> pathlib.Path:
-    """Raise `ValueError` unless `save` can write a picture of that name."""
-    path = pathlib.Path(path)
+    """Raise unless `save` can write a picture of that name."""
+    path = as_path(path)
     if path.suffix.lower() not in _ENDINGS:
         raise ValueError(
             f"path is {str(path)!r}, with the ending {path.suffix!r}; a picture's name must end in "
@@ -237,60 +230,56 @@ def check_name(path: "str | pathlib.Path") -> pathlib.Path:
     return path
 
 
-def _spikes(times: ArrayLike, index: ArrayLike) -> tuple[NDArray[np.floating], NDArray[np.integer]]:
-    # Unlike analysis, no range for the cell numbers: a picture may show NEST's identifiers.
-    stamps, cells = np.asarray(times), np.asarray(index)
-    if stamps.dtype.kind != "f":
-        stamps = stamps.astype(np.float64)
-    if stamps.ndim != 1 or stamps.shape != cells.shape:
-        raise ValueError(
-            f"times has shape {stamps.shape} and index {cells.shape}; both must be [n_spikes]."
-        )
-    if not np.isfinite(stamps).all():
-        raise ValueError("times holds NaN or infinity; time stamps must be finite, in ms.")
-    if cells.size and cells.dtype.kind not in "iu":
-        raise ValueError(f"index has dtype {cells.dtype}; cell numbers must be integers.")
-    return stamps, cells.astype(np.int64)
-
-
-def _window(
-    stamps: NDArray[np.floating], duration: float | None, start: float | None, stop: float | None
-) -> tuple[float, float] | None:
-    if duration is None and start is None and stop is None:
-        return None
-    if duration is not None and stop is not None:
-        raise ValueError(f"duration is {duration} and stop is {stop}; give one of them.")
-    start = 0.0 if start is None else start
-    if duration is not None:
-        stop = start + duration
-    elif stop is None:
-        stop = float(stamps.max(initial=start))
-    if not (math.isfinite(start) and math.isfinite(stop) and stop > start):
-        raise ValueError(
-            f"the window reaches from start = {start} to {stop} ms; both must be finite, and it "
-            "must be longer than nothing."
-        )
-    return start, stop
-
-
 def _rates(
-    stamps: NDArray[np.floating], bin_ms: float, window: tuple[float, float] | None, n_cells: int
+    stamps: NDArray[np.floating],
+    cells: NDArray[np.integer],
+    bin_ms: float,
+    window: tuple[float, float] | None,
+    n: int | None,
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Edges and heights (Hz) of the bars."""
+    n_cells = n if n is not None else max(np.unique(cells).size, 1)
     if window is not None:
         start, stop = window
+        checks.bins(bin_ms, stop - start)
         n_bins = math.ceil((stop - start) / bin_ms - 1e-6)
         edges, counts = analysis.population_histogram(
             stamps, bin_ms, start, start + n_bins * bin_ms
         )
         edges[-1] = stop
-        return edges, 1000.0 * counts / (max(n_cells, 1) * np.diff(edges))
+        return edges, 1000.0 * counts / (n_cells * np.diff(edges))
     if not stamps.size:
         return np.zeros(1), np.zeros(0)
     first, last = stamps.min(), stamps.max()
+    checks.bins(bin_ms, float(last) - float(first))
     left = np.arange(first, last, bin_ms) if last > first else np.array([first])
     below = np.append(np.searchsorted(np.sort(stamps), left), stamps.size)
     return np.append(left, left[-1] + bin_ms), 1000.0 * np.diff(below) / (bin_ms * n_cells)
+
+
+def _draw_rates(
+    axes: "Axes",
+    edges: NDArray[np.floating],
+    heights: NDArray[np.floating],
+    color: "ColorType",
+) -> None:
+    if heights.size <= _MOST_BARS:
+        axes.bar(
+            edges[:-1],
+            heights,
+            width=np.diff(edges),
+            align="edge",
+            color=color,
+            edgecolor="white",
+            linewidth=min(0.5, 25 / max(heights.size, 1)),
+        )
+    else:
+        steps = np.append(heights, heights[-1])
+        axes.fill_between(edges, steps, step="post", color=color, linewidth=0, rasterized=True)
+    axes.set_ylabel(_RATE)
+    peak = heights.max(initial=0.0)
+    # NEST's limit, whose 5 Hz of headroom would flatten a quiet network.
+    axes.set_ylim(0, int(1.1 * peak) + 5 if peak >= 5 else (1.2 * peak or 1.0))
 
 
 def _coloured(
@@ -301,30 +290,15 @@ def _coloured(
         return [("", np.ones(cells.size, bool), color)]
     parts: list[tuple[str, NDArray[np.bool_], ColorType]] = []
     rest = np.ones(cells.size, bool)
-    for number, (name, members) in enumerate(groups.items()):
-        chosen = np.isin(cells, _members(name, members, int(cells.max(initial=0)) + 1))
+    for place, (name, members) in enumerate(groups.items()):
+        chosen = checks.members(name, members, cells)
         if (chosen & ~rest).any():
             raise ValueError(f"groups[{name!r}] shares cells with an earlier group.")
         rest &= ~chosen
-        parts.append((name, chosen, f"C{number}"))
+        parts.append((name, chosen, f"C{place}"))
     if rest.any():
         parts.append(("other", rest, _UNGROUPED))
     return parts
-
-
-def _members(name: str, members: Cells, n: int) -> NDArray[np.integer]:
-    """The cell numbers of a group, of which there are `n`."""
-    if isinstance(members, slice):
-        return np.arange(n)[members]
-    listed = np.asarray(members)
-    if listed.ndim == 1 and listed.dtype == bool:
-        return np.flatnonzero(listed)
-    if listed.ndim == 1 and (listed.dtype.kind in "iu" or not listed.size):
-        return listed.astype(np.int64)
-    raise ValueError(
-        f"groups[{name!r}] is {members!r}; it must be a slice, a range, a mask over cells or an "
-        "array of cell numbers."
-    )
 
 
 def _set_limits(
@@ -353,11 +327,13 @@ def _panels(
     if ax is not None:
         if fig is not None:
             raise ValueError("fig and ax are both given; give one of them.")
+        checks.axes(ax)
         dots, bars = ax, None
         if histogram:
             bars = _below(ax)
     else:
         fig = Figure(layout="constrained") if fig is None else fig
+        checks.figure(fig, sub=True)
         if histogram:
             dots, bars = fig.subplots(2, 1, sharex=True, height_ratios=_HEIGHTS)
         else:
@@ -386,4 +362,5 @@ def _single(ax: "Axes | None") -> tuple["Figure", "Axes"]:
 
     if ax is None:
         ax = Figure(figsize=(6.4, 3.2), layout="constrained").subplots()
+    checks.axes(ax)
     return cast(Figure, ax.get_figure(root=True)), ax

@@ -17,16 +17,18 @@ from jsnn._math import (
     check_name,
     check_number,
     concrete,
+    shortened,
     unknown,
     whole_steps_array,
 )
-from jsnn.distributions import Distribution
+from jsnn.distributions import Distribution, is_distribution
 from jsnn.neurons import LIF
 from jsnn.receptors import Delta, Receptor
 from jsnn.solvers import RK4, Exact, Solver
 from jsnn.surrogate import Triangular
 
 Values = dict[str, Array]
+_SHORTEST = 1e-3  # of a time constant, in steps: beyond it the propagator runs out of digits
 
 
 class System(NamedTuple):
@@ -98,8 +100,9 @@ class Population(eqx.Module):
         self.n = int(n)
         if not isinstance(neuron, LIF):
             raise TypeError(f"neuron={neuron!r} is no neuron; give one, as LIF()")
-        if receptors is not None and not isinstance(receptors, Mapping):
-            raise TypeError(f"receptors={receptors!r} is not a dictionary; give a name to each")
+        for kind, given in (("receptors", receptors), ("slices", slices), ("initial", initial)):
+            if given is not None and not isinstance(given, Mapping):
+                raise TypeError(f"{kind}={shortened(given)} is not a dictionary; give names")
         if solver is not None and not isinstance(solver, Solver):
             raise TypeError(f"solver={solver!r} is no solver; give one, as RK4()")
         if surrogate is not None and not isinstance(surrogate, Triangular):
@@ -112,10 +115,7 @@ class Population(eqx.Module):
                 raise TypeError(
                     f"receptor {name!r} is {receptor!r}; give Delta, Exponential, Alpha"
                 )
-            for field, value in vars(receptor).items():
-                check_cells(f"{name}.{field}", 0.0 if value is None else value, self.n)
-        for field, value in vars(neuron).items():
-            check_cells(field, value, self.n)
+        self._check_cells()
         conductances = [name for name, r in self.receptors.items() if r.is_conductance]
         is_linear = neuron.is_linear and not conductances
         self.solver = solver if solver is not None else (Exact() if is_linear else RK4())
@@ -129,14 +129,27 @@ class Population(eqx.Module):
             (name, *_bounds(name, part, self.n)) for name, part in (slices or {}).items()
         )
         self.initial = {}
-        for name, value in (initial or {}).items():
+        values: Mapping[str, Any] = {} if initial is None else initial
+        for name, value in values.items():
             if name not in self.states:
                 raise unknown("state", name, self.states)
-            if not isinstance(value, Distribution):
-                check_number(f"initial[{name!r}]", value)
+            if not is_distribution(value):
+                low = 0.0 if self._is_conductance(name) else None
+                check_number(f"initial[{name!r}]", value, low=low)
                 check_cells(f"initial[{name!r}]", value, self.n)
                 value = as_real(value)
             self.initial[name] = value
+
+    def _check_cells(self) -> None:
+        for field, value in vars(self.neuron).items():
+            check_cells(field, value, self.n)
+        for name, receptor in self.receptors.items():
+            for field, value in vars(receptor).items():
+                check_cells(f"{name}.{field}", 0.0 if value is None else value, self.n)
+
+    def _is_conductance(self, state: str) -> bool:
+        receptor, _, own = state.rpartition(".")
+        return own == "g" and self.receptors[receptor].is_conductance
 
     @property
     def states(self) -> list[str]:
@@ -156,7 +169,7 @@ class Population(eqx.Module):
         values = {f"{r}.{s}": 0.0 for r, f in self.receptors.items() for s in f.states}
         values = {**values, **self.neuron.initial()}
         for name, value in self.initial.items():
-            if isinstance(value, Distribution):
+            if is_distribution(value):
                 own = jax.random.fold_in(key, zlib.crc32(name.encode()))
                 value = value.draw(own, (self.n,))
             values[name] = value
@@ -168,8 +181,21 @@ class Population(eqx.Module):
         cell = {name: full[name] for name in self.neuron.initial()}
         return PopulationState(cell, receptors, jnp.zeros(self.n, jnp.int32))
 
-    def check_step(self, dt: float) -> None:
-        """Raise if a time of the cells is no whole number of steps."""
+    def check(self, dt: float) -> None:
+        """Raise for parameters that are out of their range or do not fit a step of dt.
+
+        The constructors see what they are given; this sees what was put in its place since.
+        """
+        for part in (self.neuron, *self.receptors.values()):
+            type(part)(**vars(part))
+            for name, value in vars(part).items():
+                tau = concrete(value) if name.startswith("tau") else None
+                if tau is not None and np.any(tau < _SHORTEST * dt):
+                    raise ValueError(
+                        f"{name}={np.min(tau):g} ms is too short for steps of dt={dt:g} ms; give "
+                        f"at least {_SHORTEST * dt:g} ms"
+                    )
+        self._check_cells()
         t_ref = concrete(self.neuron.t_ref)
         if t_ref is not None:
             whole_steps_array("t_ref", t_ref, dt)
@@ -257,7 +283,10 @@ def _bounds(name: str, part: slice, n: int) -> tuple[int, int]:
     check_name("slice", name)
     if not isinstance(part, slice) or part.step not in (None, 1):
         raise TypeError(f"slice {name!r} is {part!r}; give slice(first, last) without a step")
-    low, high, _ = part.indices(n)
+    try:
+        low, high, _ = part.indices(n)
+    except TypeError:
+        raise TypeError(f"slice {name!r} is {part!r}; give whole numbers of cells") from None
     if high <= low or (part.stop is not None and part.stop > n):
         raise ValueError(f"slice {name!r} is {part!r}, which is not a part of {n} cells")
     return low, high

@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jsnn._divide import Split, split_edges
-from jsnn._math import as_real, check_number, concrete, unknown, whole_steps_array
+from jsnn._math import as_real, check_number, concrete, named, shortened, unknown, whole_steps_array
 from jsnn.connect import Pairs, Rule, generator
 from jsnn.delivery import Rows
-from jsnn.distributions import Distribution
+from jsnn.distributions import Distribution, is_distribution
 from jsnn.edges import Edges, between, check_edges, narrow, sort_edges
 from jsnn.population import Population
 
@@ -54,14 +55,24 @@ class Projection(eqx.Module):
         receptor: str | None = None,
     ):
         if isinstance(rule, type) or not isinstance(rule, (Rule, Edges)):
-            raise TypeError(f"rule={rule!r} is no connection rule; give one, as FixedIndegree(10)")
+            raise TypeError(
+                f"rule={shortened(rule)} is no connection rule; give one, as FixedIndegree(10)"
+            )
+        if receptor is not None and not isinstance(receptor, str):
+            raise TypeError(f"receptor={shortened(receptor)} is not a name; give one, as 'ex'")
         self.pre, self.post = _addresses("pre", pre), _addresses("post", post)
         self.rule, self.receptor = rule, receptor
-        for name, value in (("weight", weight), ("delay", delay)):
-            if not isinstance(value, Distribution):
+        given: dict[str, Any] = {"weight": weight, "delay": delay}
+        for name, value in given.items():
+            if not is_distribution(value):
                 check_number(name, value, low=0.0 if name == "delay" else None)
                 if np.ndim(value) > 1:
                     raise ValueError(f"{name} has shape {np.shape(value)}; give a scalar or a list")
+        if not is_distribution(delay) and concrete(delay) is None:
+            raise TypeError(
+                "delay is traced; delays set the shape of the buffers and are given outside jit, "
+                "vmap and grad"
+            )
         self.weight, self.delay = weight, delay
 
 
@@ -82,6 +93,14 @@ class Synapses(eqx.Module):
     min_delay: int = eqx.field(static=True)
     max_delay: int = eqx.field(static=True)
     max_row: int = eqx.field(static=True)
+
+    def check(self, target: Population) -> None:
+        """Raise unless the weights, which may have been replaced, fit the edges and the target."""
+        if self.weight.shape not in ((), (self.edges.n_edges,)):
+            raise ValueError(
+                f"weight has shape {self.weight.shape}; give a scalar or ({self.edges.n_edges},)"
+            )
+        check_sign(target, self.receptor, self.weight)
 
     @property
     def slots(self) -> int:
@@ -157,12 +176,12 @@ def build(
             pre, post = rule.draw(generator(edge_key), pre_ids, post_ids)
         except ValueError as error:
             raise ValueError(f"projection {name!r}: {error}") from None
-        edges, order = sort_edges(pre, post, pre_ids.size, post_ids.size, with_order)
+        edges, order = sort_edges(pre, post, pre_ids.size, post_ids.size, with_order=with_order)
         del pre, post
     n_edges = edges.n_edges
     weight = _values(name, "weight", projection.weight, n_edges, weight_key, order)
     delay = _values(name, "delay", projection.delay, n_edges, delay_key, order)
-    if isinstance(projection.delay, Distribution):
+    if is_distribution(projection.delay):
         steps = np.rint(np.asarray(delay, np.float64) / dt)
         if np.any(steps < 1):
             raise ValueError(
@@ -178,7 +197,8 @@ def build(
             part, chosen = between(edges, sub_pre, sub_post)
             receptor = receptor_of(where, populations[post_part[0]], projection.receptor)
             own_weight = jnp.asarray(weight[chosen] if weight.ndim else weight)
-            check_sign(where, populations[post_part[0]], receptor, own_weight)
+            with named(where):
+                check_sign(populations[post_part[0]], receptor, own_weight)
             own_delay = delay[chosen] if delay.ndim else delay
             low, high = int(own_delay.min(initial=2**31)), int(own_delay.max(initial=0))
             if own_delay.size == 0:
@@ -205,11 +225,13 @@ def locate(
 ) -> tuple[str, int, int]:
     """`"cells.exc"` as (population, first cell, last cell exclusive)."""
     if not isinstance(address, str):
-        raise TypeError(f"{where}: {address!r} is no address; give a name, as 'cells.exc'")
-    name, _, part = address.partition(".")
+        raise TypeError(f"{where}: {shortened(address)} is no address; give one, as 'cells.exc'")
+    name, dot, part = address.partition(".")
     try:
         if name not in populations:
             raise unknown("population", name, populations)
+        if dot and not part:
+            raise ValueError("the name of a slice is missing after the dot")
         return (name, *populations[name].part(part))
     except ValueError as error:
         raise ValueError(f"{where}: {address!r}: {error}") from None
@@ -227,21 +249,21 @@ def receptor_of(where: str, population: Population, receptor: str | None) -> str
     return receptor
 
 
-def check_sign(where: str, population: Population, receptor: str, weight: Any) -> None:
+def check_sign(population: Population, receptor: str, weight: Array) -> None:
     """Raise for a negative weight onto a conductance."""
-    array = concrete(weight)
-    if array is None or not population.receptors[receptor].is_conductance:
+    if not population.receptors[receptor].is_conductance:
         return
-    if np.any(array < 0):
+    least = jnp.min(weight, initial=0.0)  # on their device: they may be many
+    if not isinstance(least, Tracer) and least < 0:
         raise ValueError(
-            f"{where}: weight={array.min():g} onto the conductance {receptor!r} must not be "
-            "negative; its reversal potential makes it inhibitory"
+            f"weight={least:g} onto the conductance {receptor!r} must not be negative; its "
+            "reversal potential makes it inhibitory"
         )
 
 
 def _addresses(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
-    if not isinstance(value, (str, Sequence)):
-        raise TypeError(f"{name}={value!r}; give a population's name, or a list of names")
+    if not isinstance(value, (str, Sequence)) or isinstance(value, bytes):
+        raise TypeError(f"{name}={shortened(value)}; give a population's name, or a list of names")
     addresses = (value,) if isinstance(value, str) else tuple(value)
     if not addresses:
         raise ValueError(f"{name} is an empty list; give at least one population")
@@ -262,8 +284,11 @@ def _values(
     name: str, what: str, value: Any, n_edges: int, key: Array, order: np.ndarray | None
 ) -> Array | np.ndarray:
     """A scalar, or `[n_edges]` in storage order."""
-    if isinstance(value, Distribution):
-        return value.draw(key, (n_edges,))
+    if is_distribution(value):
+        drawn = value.draw(key, (n_edges,))
+        if not np.all(np.isfinite(drawn)):
+            raise ValueError(f"projection {name!r}: {what} was drawn that is not finite")
+        return drawn
     if np.ndim(value) == 0:
         return as_real(value) if what == "weight" else np.asarray(value)
     if np.shape(value) != (n_edges,):

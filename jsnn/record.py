@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array, lax
 
 from jsnn import spikes as spikes_
-from jsnn._math import concrete, unknown, whole_steps
+from jsnn._math import concrete, real_dtype, shortened, unknown, whole_steps
 from jsnn.network import Network
 from jsnn.population import PopulationState
 from jsnn.spikes import WORD
@@ -255,11 +255,15 @@ class States(eqx.Module):
         every: float | None = None,
     ):
         if isinstance(index, slice):
-            if index.stop is None or index.stop < 0 or (index.start or 0) < 0:
+            ends = (index.start or 0, index.stop, index.step or 1)
+            if not all(isinstance(end, (int, np.integer)) and end >= 0 for end in ends):
                 raise ValueError(f"index={index}: give slice(first, last), counted from 0")
             index = range(*index.indices(index.stop))
         if index is not None:
-            array = np.atleast_1d(np.asarray(index))
+            try:
+                array = np.atleast_1d(np.asarray(index))
+            except (TypeError, ValueError):
+                raise TypeError(f"index={shortened(index)} must be a list of integers") from None
             if array.size and not np.issubdtype(array.dtype, np.integer):
                 raise TypeError(f"index={index!r} must be integers")
             if array.ndim != 1 or not array.size:
@@ -270,7 +274,7 @@ class States(eqx.Module):
     def check(self, network: Network) -> None:
         name, low, high = network.part(self.cells)
         states = [*network.populations[name].states, "refractory"]
-        if self.state not in states:
+        if not isinstance(self.state, str) or self.state not in states:
             raise unknown(f"state of {name!r}", self.state, states)
         if self.every is not None:
             whole_steps("every", self.every, network.dt, least=1)
@@ -289,7 +293,7 @@ class States(eqx.Module):
 
     def begin(self, network: Network, length: int, n: dict[str, int]) -> Array:
         k = self._cells(network).size
-        dtype = jnp.int32 if self.state == "refractory" else jnp.zeros(()).dtype
+        dtype = jnp.int32 if self.state == "refractory" else real_dtype()
         every = self._steps(network)
         return jnp.zeros((length // every + (every > 1), k), dtype)
 
@@ -331,7 +335,7 @@ class States(eqx.Module):
     def join(self, network: Network, parts: list[Part]) -> SampleRecord:
         """The segments of a run as one."""
         first, last = (parts[0][0], parts[-1][1]) if parts else (0, 0)
-        none = np.zeros((0, self._cells(network).size), np.dtype(jnp.zeros(()).dtype))
+        none = np.zeros((0, self._cells(network).size), real_dtype())
         values = np.concatenate([p["values"] for _, _, p in parts] or [none])
         every = self._steps(network)
         return SampleRecord(values, first, last - first, every, network.dt, False)
@@ -341,7 +345,7 @@ class States(eqx.Module):
         return False
 
     def bytes_a_step(self, network: Network) -> float:
-        return self._cells(network).size * jnp.zeros(()).dtype.itemsize / self._steps(network)
+        return self._cells(network).size * real_dtype().itemsize / self._steps(network)
 
 
 Recorder = Spikes | Counts | States

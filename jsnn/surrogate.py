@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_number
+from jsnn._math import as_real, check_scalar
 
 
 @jax.custom_jvp
@@ -31,12 +31,12 @@ class Triangular(eqx.Module):
     width: Array
 
     def __init__(self, width: ArrayLike = 5.0):
-        check_number("width", width, low=0.0, strict=True)
+        check_scalar("width", width, low=0.0, strict=True)
         self.width = as_real(width)
 
     def __call__(self, x: Array) -> Array:
         """1 where x >= 0 and else 0, in the dtype of x."""
-        return _triangular(x, self.width)
+        return _triangular(jnp.asarray(x), self.width)
 
     def support(self, x: Array) -> Array:
         """Where the pseudo-derivative is not zero."""

@@ -1,5 +1,6 @@
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -193,8 +194,11 @@ def test_fano_factor():
         (lambda: analysis.cv_isi([1.0, np.nan], [0, 0], 1), r"times\[1\] is nan; .* finite"),
         (lambda: analysis.cv_isi([[1.0]], [0], 1), r"times has shape \(1, 1\)"),
         (lambda: analysis.fano_factor([], 0.0, 0.0, 1.0), r"bin_ms is 0.0; .* positive"),
-        (lambda: analysis.fano_factor([], 1.0, 2.0, 2.0), r"start and stop are 2.0 and 2.0"),
-        (lambda: analysis.fano_factor([], 1.0, 0.0, np.nan), r"start and stop are 0.0 and nan"),
+        (
+            lambda: analysis.fano_factor([], 1.0, 2.0, 2.0),
+            r"start = 2.0 to stop = 2.0 ms; .* later",
+        ),
+        (lambda: analysis.fano_factor([], 1.0, 0.0, np.nan), r"stop is nan; .* finite"),
         (
             lambda: analysis.fano_factor([], 3.0, 10.0, 20.0),
             r"stop is 20, 3.33333 bins of 3 ms; .* nearest are 19 and 22",
@@ -215,3 +219,95 @@ def test_fano_factor():
 def test_bad_input_is_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+class Record:
+    """As the records of spikes, which are not arrays."""
+
+    times = index = None
+
+
+# Calls of everything with one argument that can be replaced.
+TAKE_NUMBERS = {
+    "rates duration": lambda x: analysis.rates([0], 1, x),
+    "spike_counts bin_ms": lambda x: analysis.spike_counts([1.0], [0], 1, x, 0.0, 10.0),
+    "population_rate bin_ms": lambda x: analysis.population_rate([1.0], 1, x, 0.0, 10.0),
+    "fano_factor start": lambda x: analysis.fano_factor([1.0], 1.0, x, 10.0),
+    "within stop": lambda x: analysis.within([1.0], 0.0, x),
+    "power_spectrum segment_ms": lambda x: analysis.power_spectrum([1.0], 1, 1.0, 0.0, 10.0, x),
+}
+
+
+@pytest.mark.parametrize("value", [None, "10", [10.0], np.ones(2), True, np.True_, 1j])
+@pytest.mark.parametrize("call", TAKE_NUMBERS)
+def test_numbers_are_numbers(call, value):
+    if value is None and "segment_ms" in call:
+        pytest.skip("None is the whole window")
+    with pytest.raises(TypeError, match=rf"{call.split()[1]} is .*; it must be a .* of ms"):
+        TAKE_NUMBERS[call](value)
+
+
+@pytest.mark.parametrize("value", [10, np.float32(10), np.array(10.0), jnp.array(10.0)])
+@pytest.mark.parametrize("call", TAKE_NUMBERS)
+def test_numbers_come_in_many_forms(call, value):
+    if "start" not in call:
+        TAKE_NUMBERS[call](value)
+
+
+@pytest.mark.parametrize("value", [10**400, np.inf, np.nan])
+@pytest.mark.parametrize("call", TAKE_NUMBERS)
+def test_numbers_are_finite(call, value):
+    with pytest.raises(ValueError, match=rf"{call.split()[1]} is .*; it must be a .* of ms"):
+        TAKE_NUMBERS[call](value)
+
+
+@pytest.mark.parametrize(
+    "value", [None, {}, "spikes", ["1", "2"], [1.0, None], [[1], [1, 2]], [True], [1j], Record()]
+)
+@pytest.mark.parametrize(
+    "name, call",
+    [
+        ("times", lambda x: analysis.within(x, 0.0, 10.0)),
+        ("times", lambda x: analysis.cv_isi(x, [0], 1)),
+        ("index", lambda x: analysis.rates(x, 1, 10.0)),
+        ("matrix", analysis.mean_correlation),
+    ],
+)
+def test_arrays_hold_numbers(name, call, value):
+    hint = rf".* Give record\.{name} of" if isinstance(value, Record) and name != "matrix" else ""
+    with pytest.raises(TypeError, match=f"{name} is .*; it must be an array of .* numbers.{hint}"):
+        call(value)
+
+
+@pytest.mark.parametrize("matrix", [[[1, 2], [3, 4]], [[1, 0.5], [0.2, 1]], [[1, np.inf]] * 2])
+def test_correlations_are_correlations(matrix):
+    with pytest.raises(ValueError, match=r"matrix\[\d, \d\] is .*; correlations lie in -1 to 1"):
+        analysis.mean_correlation(matrix)
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: analysis.rates([], 10**12, 1.0), r"n is 10+; .* at most 134,217,728"),
+        (lambda: analysis.rates([], True, 1.0), r"n is True; .* whole"),
+        (lambda: analysis.fano_factor([], 1.0, 0.0, 1e9), r"stop is 1e\+09, 1e\+09 bins of 1 ms"),
+        (lambda: analysis.fano_factor([], 1e-300, 0.0, 1e300), r"stop is 1e\+300, inf bins"),
+        (
+            lambda: analysis.spike_counts([], [], 10**6, 0.1, 0.0, 1e4),
+            r"counts of 1,000,000 cells in 100,000 bins would take 745 GiB",
+        ),
+        (
+            lambda: analysis.correlations([], [], 10**6, 1.0, 0.0, 1.0),
+            r"correlations of 1,000,000 cells would take 7,451 GiB",
+        ),
+        (
+            lambda: analysis.power_spectrum([], 1, 1.0, 0.0, 10.0, 1e8),
+            r"segment_ms is 1e\+08; .* window of 10 ms",
+        ),
+    ],
+)
+def test_what_would_not_fit_is_refused_at_once(call, words):
+    began = time.perf_counter()
+    with pytest.raises(ValueError, match=words):
+        call()
+    assert time.perf_counter() - began < 1.0

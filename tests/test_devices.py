@@ -134,6 +134,10 @@ def main(path):
             jax.tree.map(np.array_equal, network_.connections(), placed[1].connections())
         )
     assert placed[4].on(1).mesh is None
+
+    placed["last"] = placed[1].on(jax.devices()[-1:])  # one, and not the first
+    state = run("first", "last", start)
+    assert state.step.devices() == {jax.devices()[-1]}
     np.savez(path, **made)
 
 
@@ -159,7 +163,7 @@ def test_everything_fires(runs):
     assert runs["first 1 count"].sum() == runs["first 1 wide"][:, :219].sum()
 
 
-@pytest.mark.parametrize("count", COUNTS[1:])
+@pytest.mark.parametrize("count", [*COUNTS[1:], "last"])
 def test_any_number_of_devices_gives_the_same_bits(runs, count):
     for name in names(runs, "first"):
         one, several = runs[f"first 1 {name}"], runs[f"first {count} {name}"]

@@ -8,12 +8,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jsnn"
 
 FLOORS = [
-    {"_math", "_random", "_draw", "analysis", "spikes", "export"},
+    {"_math", "_random", "_draw", "_spike_checks", "spikes"},
     {"surrogate", "solvers", "receptors", "distributions", "edges"},
+    {"analysis", "export", "_plot_checks"},
     {"neurons.lif", "neurons", "inputs._common", "connect", "_divide"},
     {"inputs.poisson", "inputs.spike_list", "inputs.currents", "inputs"},
     {"population", "delivery"},
-    {"projection"},
+    {"projection", "state"},
     {"_memory"},
     {"network"},
     {"record", "_status"},

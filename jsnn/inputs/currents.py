@@ -10,6 +10,7 @@ from jsnn._math import (
     as_real,
     check_cells,
     check_number,
+    known,
     whole_steps,
     whole_steps_array,
 )
@@ -38,7 +39,9 @@ class StepCurrent(eqx.Module):
     def __init__(self, target: str, times: ArrayLike, values: ArrayLike, *, delay: float = 0.0):
         check_number("times", times, low=0.0)
         check_number("values", values)
-        times, values = np.asarray(times, np.float64), as_real(values)
+        times, values = known("times", times).astype(np.float64), as_real(values)
+        if times.size == 0:
+            raise ValueError("times is empty; give at least one")
         if times.ndim != 1 or values.ndim not in (1, 2) or values.shape[0] != times.shape[0]:
             raise ValueError(
                 f"times {times.shape} and values {values.shape}: give [k] times and [k] or [k, n] "
@@ -58,7 +61,10 @@ class StepCurrent(eqx.Module):
         """The same with its times as steps, in double precision: float32 would lose late ones."""
         if self.times is None:
             return self
-        steps = jnp.asarray(whole_steps_array("times", self.times, dt), jnp.int32)
+        whole = whole_steps_array("times", self.times, dt)
+        if np.any(np.diff(whole) <= 0):
+            raise ValueError(f"times={self.times}: two of them fall on one step of dt={dt:g} ms")
+        steps = jnp.asarray(whole, jnp.int32)
         return eqx.tree_at(
             lambda s: (s.times, s.steps), self, (None, steps), is_leaf=lambda x: x is None
         )
@@ -118,7 +124,8 @@ class NoiseCurrent(eqx.Module):
             whole_steps("interval", self.interval, dt, least=1)
         whole_steps("start", self.start, dt)
         if self.stop is not None:
-            whole_steps("stop", self.stop, dt)
+            if whole_steps("stop", self.stop, dt) <= whole_steps("start", self.start, dt):
+                raise ValueError(f"stop={self.stop} ms must be after start={self.start} ms")
         check_cells("mean", self.mean, n)
         check_cells("std", self.std, n)
 

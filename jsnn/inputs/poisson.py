@@ -14,14 +14,16 @@ from jsnn._math import (
     as_real,
     check_cells,
     check_number,
+    check_scalar,
     concrete,
     real_dtype,
+    shortened,
     whole_steps,
 )
 from jsnn._random import cell_words
 from jsnn.inputs._common import Cells, Prepared, Target, embed, local, within
 
-_MOST_COUNTS = 4096  # comparisons a draw may take
+_MOST_COUNTS = 1024  # comparisons a draw may take, each of them compiled
 
 
 class Poisson(eqx.Module):
@@ -78,10 +80,12 @@ class Poisson(eqx.Module):
             check_number("rate", rate, low=0.0)
             self.rate = as_real(rate)
             known = concrete(rate)
-            if known is not None and known.size:
+            if known is not None:
+                if not known.size:
+                    raise ValueError("rate is empty; give a number, or one for each target cell")
                 lowest, highest = float(known.min()), float(known.max())
         if max_rate is not None:
-            check_number("max_rate", max_rate, low=0.0)
+            check_scalar("max_rate", max_rate, low=0.0)
             if highest is not None and highest > max_rate:
                 raise ValueError(f"max_rate={max_rate} is below rate={highest:g} Hz")
             lowest, highest = 0.0, float(max_rate)
@@ -101,18 +105,32 @@ class Poisson(eqx.Module):
                 raise ValueError(f"stop={self.stop} ms must be after start={self.start} ms")
         check_cells("weight", self.weight, n)
         if callable(self.rate):
-            shape = jax.eval_shape(self.rate, jnp.zeros((), real_dtype())).shape
-            if shape not in ((), (1,), (n,)):
-                raise ValueError(
-                    f"rate is a function that returns shape {shape}; return a scalar or ({n},)"
-                )
+            self._check_function(n)
         else:
             check_cells("rate", self.rate, n)
         least, most = self._counts(dt)
         if most - least > _MOST_COUNTS:
+            name = "max_rate" if callable(self.rate) else "rate"
+            a_step = self.max_rate * dt / 1000
             raise ValueError(
-                f"rate={self.max_rate:g} Hz makes {self.max_rate * dt / 1000:.4g} spikes a step of "
-                f"dt={dt:g} ms, more than a draw can hold; give a lower rate or a smaller dt"
+                f"{name}={self.max_rate:g} Hz makes {a_step:.4g} spikes a step of dt={dt:g} ms, "
+                "more than a draw can hold; give a lower rate or a smaller dt"
+            )
+
+    def _check_function(self, n: int) -> None:
+        try:
+            made = jax.eval_shape(self.rate, jnp.zeros((), real_dtype()))
+        except Exception as error:
+            raise TypeError(
+                f"rate={shortened(self.rate)} failed when it was traced with a time in ms: "
+                f"{type(error).__name__}. Give a JAX function of one number, with jnp and "
+                "jnp.where in place of np, float() and if"
+            ) from error
+        if not isinstance(made, jax.ShapeDtypeStruct) or made.dtype.kind not in "iuf":
+            raise TypeError(f"rate={shortened(self.rate)} returns {made}; return real numbers")
+        if made.shape not in ((), (1,), (n,)):
+            raise ValueError(
+                f"rate is a function that returns shape {made.shape}; return a scalar or ({n},)"
             )
 
     def on_grid(self, dt: float) -> "Poisson":

@@ -11,6 +11,7 @@ from jsnn._math import (
     check_cells,
     check_number,
     concrete,
+    known,
     whole_steps,
     whole_steps_array,
 )
@@ -48,13 +49,16 @@ class SpikeList(eqx.Module):
         *,
         delay: float = 0.0,
     ):
-        times, cells = np.asarray(times, np.float64), np.asarray(cells)
         check_number("times", times, low=0.0, strict=True)
+        check_number("cells", cells)
         check_number("weight", weight)
+        times, cells = known("times", times).astype(np.float64), known("cells", cells)
         if cells.size and not np.issubdtype(cells.dtype, np.integer):
             raise TypeError(f"cells has dtype {cells.dtype}; give integer indices of target cells")
         if times.ndim != 1 or times.shape != cells.shape:
             raise ValueError(f"times {times.shape} and cells {cells.shape}: give two equal lists")
+        if np.any(np.abs(cells.astype(np.float64)) >= 2**31):  # they are kept as int32
+            raise ValueError(f"cells holds {cells.min()}..{cells.max()}; give fewer than 2**31")
         check_cells("weight", weight, times.size)
         order = np.argsort(times, kind="stable")
         weight = as_real(weight)

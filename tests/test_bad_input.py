@@ -1,0 +1,176 @@
+"""What nonsense gets: an error before anything compiles, with the name of what is wrong."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jsnn
+from jsnn import nest
+from jsnn.connect import Edges, FixedIndegree, Pairs, sort_edges
+from jsnn.distributions import LogNormal, Normal, Uniform
+from jsnn.inputs import NoiseCurrent, Poisson, SpikeList, StepCurrent
+from jsnn.neurons import LIF
+from jsnn.receptors import Alpha, Delta, Exponential
+from jsnn.record import Counts, Spikes, States
+from jsnn.surrogate import Triangular
+
+KEY = jax.random.key(1)
+
+
+def cells(**more):
+    return jsnn.Population(LIF(), 10, {"d": Delta(), "g": Exponential(2.0, e_rev=0.0)}, **more)
+
+
+def network(source=None, **projection):
+    given = {"rule": FixedIndegree(2), "weight": 1.0, "delay": 1.0, "receptor": "d", **projection}
+    projections = {"p": jsnn.Projection("cells", "cells", **given)} if projection else {}
+    inputs = {} if source is None else {"s": source}
+    return jsnn.Network({"cells": cells()}, projections, inputs, dt=0.1, key=KEY)
+
+
+def poisson(rate=10.0, weight=1.0, **more):
+    return network(Poisson("cells", rate, weight, "d", **more))
+
+
+def run(net=None, duration=1.0, **more):
+    return jsnn.run(net or network(), duration, **{"key": KEY, "progress": False, **more})
+
+
+def changed(where, value, **projection):
+    """A run of a network one of whose parameters was replaced."""
+    return run(eqx.tree_at(where, network(**projection), value))
+
+
+def tau_m(net):
+    return net.populations["cells"].neuron.tau_m
+
+
+def t_ref(net):
+    return net.populations["cells"].neuron.t_ref
+
+
+def weight(net):
+    return net.synapses["p"].weight
+
+
+def other_state(receptors):
+    other = jsnn.Network({"cells": jsnn.Population(LIF(), 10, receptors)}, dt=0.1)
+    return other.init(KEY)
+
+
+CASES = {
+    # None, and other things that are no numbers
+    "duration None": (lambda: run(duration=None), "duration=None is not a number"),
+    "delay None": (lambda: poisson(delay=None), "'s'.*delay=.*None"),
+    "start None": (lambda: poisson(start=None), "'s'.*start=.*None"),
+    "noise start": (lambda: network(NoiseCurrent("cells", start=None)), "start=.*None"),
+    "counts": (lambda: run(record={"c": Counts("cells", None)}), "record 'c'.*every=.*None"),
+    "distribution": (lambda: LIF(tau_m=Uniform(10.0, 20.0)), "tau_m=Uniform.*not a number"),
+    "threshold": (lambda: LIF(v_th=Normal(-55.0, 1.0)), "v_th=Normal.*not a number"),
+    "ragged": (lambda: LIF(tau_m=[[1.0], [1.0, 2.0]]), "tau_m=.*not a number"),
+    "a dictionary": (lambda: network(delay={"a": 1}), "delay=.*not a number"),
+    "a class": (lambda: network(weight=Uniform), "weight=.*Uniform.*not a number"),
+    "initial class": (lambda: cells(initial={"v": Uniform}), "initial.*'v'.*not a number"),
+    "months": (lambda: run(duration=np.timedelta64(3, "M")), "duration=.*one number|not a number"),
+    "beyond float32": (lambda: LIF(i_e=1e300), "i_e=1e.300 is more than float32"),
+    "dt list": (lambda: jsnn.Network({"cells": cells()}, dt=[0.1]), "dt has shape"),
+    "limits": (lambda: Uniform([1.0, 2.0], 5.0), "low has shape"),
+    "mean": (lambda: Normal([1.0, 2.0], 1.0), "mean has shape"),
+    "max_rate": (lambda: poisson(max_rate=[50.0]), "max_rate has shape"),
+    "width": (lambda: Triangular(np.ones(10)), "width has shape"),
+    # Mappings, slices and names
+    "initial": (lambda: cells(initial=0.5), "initial=0.5 is not a dictionary"),
+    "slices": (lambda: cells(slices=[slice(0, 2)]), "slices=.*not a dictionary"),
+    "float slice": (lambda: cells(slices={"e": slice(0.0, 8.0)}), "'e'.*whole numbers"),
+    "projections": (lambda: jsnn.Network({"cells": cells()}, [], dt=0.1), "projections=.*is not a"),
+    "empty part": (lambda: network(Poisson("cells.", 1.0, 1.0, "d")), "slice is missing"),
+    "bytes": (lambda: jsnn.Projection(b"a", "b", FixedIndegree(1), weight=1, delay=1), "pre=b'a'"),
+    "receptor": (lambda: network(receptor=np.array(["d"])), "receptor=.*not a name"),
+    "case": (lambda: cells(initial={"V": 1.0}), "did you mean 'v'"),
+    "state": (lambda: run(record={"r": States("cells", 3)}), "record 'r'.*unknown state"),
+    "index": (lambda: States("cells", "v", index=slice(0.0, 5.0)), "index="),
+    "ragged index": (lambda: States("cells", "v", index=[[0], [1, 2]]), "index=.*integers"),
+    # Rates that are functions
+    "NumPy": (lambda: poisson(lambda t: np.sin(t), max_rate=5.0), "rate=.*jnp"),
+    "if": (lambda: poisson(lambda t: 5.0 if t > 1 else 2.0, max_rate=5.0), "rate=.*jnp"),
+    "a list": (lambda: poisson(lambda t: [1.0, 2.0], max_rate=5.0), "rate=.*returns"),
+    "too fast": (lambda: poisson(lambda t: t, max_rate=1e9), "max_rate=1e.09 Hz"),
+    "no rates": (lambda: poisson([]), "rate is empty"),
+    # Times and cells of inputs
+    "backwards": (lambda: network(NoiseCurrent("cells", start=5.0, stop=1.0)), "stop=1.0.*start"),
+    "no times": (lambda: StepCurrent("cells", [], []), "times is empty"),
+    "one step": (lambda: network(StepCurrent("cells", [1.0, 1.00001], [1, 2])), "one step"),
+    "far cells": (lambda: SpikeList("cells", [1.0], [2**32], 1.0), "cells holds"),
+    "words": (lambda: SpikeList("cells", "abc", [0], 1.0), "times='abc' is not a number"),
+    # Values that are drawn, and those of conductances
+    "infinite": (lambda: network(weight=LogNormal(1000.0, 1.0)), "'p': weight was drawn"),
+    "conductance": (lambda: cells(initial={"g.g": -1.0}), r"initial\['g.g'\].*at least 0"),
+    "no solver": (lambda: nest.iaf_cond_exp(10, solver=0), "solver=0"),
+    # Parameters put in the place of others
+    "shape": (lambda: changed(tau_m, jnp.ones(3)), r"'cells': tau_m has shape \(3,\)"),
+    "negative": (lambda: changed(tau_m, -5.0), "'cells': tau_m=.*above 0"),
+    "off grid": (lambda: changed(t_ref, 0.15), r"'cells': t_ref=0\.15 ms.*0\.1 and 0\.2"),
+    "weights": (lambda: changed(weight, jnp.ones(3), weight=1.0), "'p': weight has shape"),
+    "sign": (lambda: changed(weight, -1.0, receptor="g"), "'p': weight=-1 onto the conductance"),
+    "too short": (lambda: changed(tau_m, 1e-6), "tau_m=1e-06 ms is too short"),
+    # Tracing
+    "traced weight": (lambda: jax.jit(lambda w: network(weight=w))(1.0), "outside jit"),
+    "traced delay": (lambda: jax.vmap(lambda d: network(delay=d))(jnp.ones(2)), "delay is traced"),
+    # States of others
+    "more": (lambda: run(key=None, state=other_state({"d": Delta()})), "another network.*'cells'"),
+    "alpha": (
+        lambda: run(key=None, state=other_state({"d": Delta(), "g": Alpha(2.0, 0.0)})),
+        r"another network.*g\.dg",
+    ),
+    "no network": (lambda: jsnn.simulate(cells(), network().init(KEY), 5), "is no network"),
+    "for ever": (lambda: jsnn.simulate(network(), network().init(KEY), 2**31), "steps"),
+    # The host's arguments
+    "progress": (lambda: run(progress="no"), "progress='no'"),
+    "checkpoint": (lambda: run(checkpoint=True), "checkpoint=True is not a path"),
+    "no folder": (lambda: run(checkpoint=""), "checkpoint='' is not a path"),
+    "null": (lambda: run(checkpoint="/proc/nothing/here"), "checkpoint=.*cannot be made"),
+    "devices": (lambda: run(devices=2.0), "devices=2.0"),
+    "names of devices": (lambda: run(devices=["cpu"]), r"devices=\['cpu'\]"),
+    "twice": (lambda: network().on(jax.devices()[:1] * 2), "holds one twice"),
+    "raw key": (lambda: network().init(np.zeros(4, np.uint32)), "not a PRNG key"),
+    # Edges
+    "edges": (lambda: Edges(np.ones(2), np.arange(3), 2, 2), "Edges: post=.*integers"),
+    "pairs": (lambda: Pairs([[0], [1, 2]], [0]), "Pairs: pre=.*integers"),
+    "no integers": (lambda: sort_edges("ab", [0], 2, 2), "pre"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_error(case, monkeypatch):
+    make, message = CASES[case]
+    monkeypatch.setattr("jsnn._run.advance_from_host", None)  # nothing gets so far as to compile
+    monkeypatch.setattr("jsnn._simulate.advance", None)
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()
+
+
+def test_plain_numbers_may_replace_parameters():
+    """As arrays do."""
+    net = network(weight=1.0)
+    record = {"v": States("cells", "v"), "spikes": Spikes("cells")}
+    for where, value in ((tau_m, 7.0), (weight, 0.5)):
+        plain, array = (
+            run(eqx.tree_at(where, net, v), record=record) for v in (value, jnp.asarray(value))
+        )
+        assert eqx.tree_equal(plain.records["v"].values, array.records["v"].values)
+
+
+def test_shortest_time_constant():
+    """What is not refused runs."""
+    population = jsnn.Population(LIF(tau_m=1e-4, i_e=100.0), 10, {"e": Exponential(1e-4)})
+    net = jsnn.Network({"cells": population}, dt=0.1)
+    values = run(net, record={"v": States("cells", "v")}).records["v"].values
+    np.testing.assert_allclose(values, -70.0 + 1e-4 * 100.0 / 250.0, atol=1e-4)
+
+
+def test_errors_say_the_value_in_one_short_line():
+    with pytest.raises(TypeError) as error:
+        network(weight=network())
+    assert len(str(error.value)) < 200 and "\n" not in str(error.value)
