@@ -43,7 +43,7 @@ def run(main: Callable[[argparse.Namespace], None], made: argparse.ArgumentParse
     args = parse(made)
     try:
         main(args)
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
         made.error(str(error))
     except KeyboardInterrupt:
         sys.exit("interrupted")
@@ -60,6 +60,8 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
         given = getattr(args, name)
         if given is not None and Path(given).is_dir():
             made.error(f"--{name} {given}: this is a folder; give a file")
+        if given is not None and not _can_be_made(Path(given).absolute().parent):
+            made.error(f"--{name} {given}: its folder can not be written")
     if args.plot is not None:
         try:
             plot.check_name(args.plot)
@@ -69,8 +71,10 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
         made.error(f"--frozen {args.frozen}: there is no such file")
     if not args.duration > 0:
         made.error(f"--duration {args.duration}: give more than 0 ms")
-    if not args.scale > 0:
+    if not 0 < args.scale < float("inf"):
         made.error(f"--scale {args.scale}: give a number above 0")
+    if not 0 <= args.seed < 2**32:
+        made.error(f"--seed {args.seed}: give 0 to {2**32 - 1}")
     if args.devices is not None and args.devices < 1:
         made.error(f"--devices {args.devices}: give 1 or more")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -85,6 +89,12 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
     if args.devices is None:
         args.devices = wanted if jax.default_backend() == "cpu" else 1
     return args
+
+
+def _can_be_made(folder: Path) -> bool:
+    """Whether a folder, or the nearest of those above it that exist, can be written."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK)
 
 
 def write_json(path: str | None, values: Mapping[str, Any]) -> None:

@@ -80,7 +80,10 @@ def _numbers(name: str, value: Any) -> np.ndarray | None:
         array = concrete(value)
     except (TypeError, ValueError):
         array = np.asarray(None)
-    if array is not None and array.dtype.kind not in "iuf":
+    # bfloat16 is of JAX's floating numbers, not of NumPy's
+    if array is not None and not (
+        array.dtype.kind in "iuf" or jnp.issubdtype(array.dtype, jnp.floating)
+    ):
         raise TypeError(
             f"{name}={shortened(value)} is not a number; give a number or an array of numbers"
         )
@@ -93,6 +96,12 @@ def known(name: str, value: Any) -> np.ndarray:
     if array is None:
         raise TypeError(f"{name} is traced; give it outside jit, vmap and grad")
     return array
+
+
+def plain(value: Any) -> Any:
+    """A NumPy or JAX scalar as the Python number it holds, fit for a static field."""
+    is_scalar = hasattr(value, "item") and not isinstance(value, Tracer) and np.ndim(value) == 0
+    return value.item() if is_scalar else value
 
 
 def check_cells(name: str, value: Any, n: int) -> None:
@@ -123,7 +132,7 @@ def whole_steps_array(name: str, times: Any, dt: float, *, least: int = 0) -> np
         if below < least:
             nearest = f"least is {least * dt:.10g}"
         raise ValueError(
-            f"{name}={bad:.7g} ms is no whole number of steps of dt={dt:g} ms; the {nearest} ms"
+            f"{name}={bad:.7g} ms is no whole number of steps of dt={dt:.10g} ms; the {nearest} ms"
         )
     if np.any(whole < least):
         bad = np.asarray(times, np.float64)[whole < least].flat[0]

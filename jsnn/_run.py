@@ -60,7 +60,7 @@ def run(
     """
     if not isinstance(network, Network):
         raise TypeError(f"network={shortened(network)} is no network")
-    if not isinstance(progress, bool):
+    if not isinstance(progress, (bool, np.bool_)):
         raise TypeError(f"progress={shortened(progress)}; give True or False")
     network = network.checked()
     steps = whole_steps("duration", duration, network.dt)

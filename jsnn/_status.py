@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from jsnn._math import concrete, shortened
+from jsnn._math import concrete, real_dtype, shortened
 from jsnn.network import Network
 from jsnn.state import NEVER, State
 
@@ -13,7 +13,7 @@ def check_state(network: Network, state: Any, steps: int = 0) -> None:
     """Raise unless a state is one of this network, and can go on for so many steps."""
     if not isinstance(state, State):
         raise TypeError(f"state={shortened(state)} is no state; give network.init(key)")
-    status = [*network.populations, *map("input {}".format, network.inputs)]
+    status = [*network.populations, *map("input/{}".format, network.inputs)]
     for what, names, own in (
         ("populations", state.populations, network.populations),
         ("buffers", state.buffers, network.synapses),
@@ -24,7 +24,7 @@ def check_state(network: Network, state: Any, steps: int = 0) -> None:
                 f"state is of another network: its {what} are {sorted(names)}, and this "
                 f"network's {sorted(own)}"
             )
-    shapes: dict[str, tuple[Any, Any]] = {}
+    leaves: dict[str, tuple[Any, Any]] = {}
     for name, population in network.populations.items():
         own = state.populations[name]
         values = dict(own.cell) | {
@@ -38,15 +38,18 @@ def check_state(network: Network, state: Any, steps: int = 0) -> None:
                 f"{sorted(values)}, and this network's {sorted(population.states)}"
             )
         for what, value in {**values, "refractory": own.refractory}.items():
-            shapes[f"{what!r} of population {name!r}"] = (value.shape, (population.n,))
+            kind = np.dtype(np.int32) if what == "refractory" else real_dtype()
+            found = (np.shape(value), getattr(value, "dtype", type(value)))
+            leaves[f"{what!r} of population {name!r}"] = (found, ((population.n,), kind))
     for name, synapses in network.synapses.items():
         wanted = (synapses.slots, network.populations[synapses.post[0]].n)
-        shapes[f"buffer of {name!r}"] = (state.buffers[name].shape, wanted)
-    for what, (found, wanted) in shapes.items():
+        buffer = state.buffers[name]
+        leaves[f"buffer of {name!r}"] = ((buffer.shape, buffer.dtype), (wanted, real_dtype()))
+    for what, (found, wanted) in leaves.items():
         if found != wanted:
             raise ValueError(
-                f"state is of another network: {what} has shape {found}, and this network's "
-                f"{wanted}"
+                f"state is of another network or precision: {what} is {found[1]} {found[0]}, and "
+                f"this network's {wanted[1]} {wanted[0]}"
             )
     done = concrete(state.step)
     if done is not None and int(np.max(done)) + steps >= NEVER:
@@ -74,7 +77,7 @@ def raise_if_failed(network: Network, state: State) -> None:
             f"population {name!r}: a state was not finite at t={(step + 1) * network.dt:g} ms"
         )
     for name in network.inputs:
-        step = int(state.status[f"input {name}"])
+        step = int(state.status[f"input/{name}"])
         if step != NEVER:
             raise ValueError(
                 f"input {name!r}: at t={step * network.dt:g} ms its rate was above its max_rate, "

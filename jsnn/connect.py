@@ -1,6 +1,7 @@
 """Who connects to whom: connection rules, drawn on the host with NumPy.
 
-A rule is an immutable object with one method, `draw`, which returns the two ends of every edge.
+A rule is an immutable object with two methods: `draw` returns the two ends of every edge, and
+`expected` tells beforehand about how many there will be.
 `sort_edges` brings them into storage order, and `connect` does both. Rules, flags and defaults
 are NEST's. Every cell has an identity, an integer that is unique in the network: an edge between
 equal identities is a self-connection (autapse), also between partly overlapping slices.
@@ -27,7 +28,8 @@ from jsnn._draw import (
     index_dtype,
     indices,
 )
-from jsnn.edges import Edges, check_lengths, integers, population_size, whole_number, within
+from jsnn.edges import Edges as Edges
+from jsnn.edges import check_lengths, integers, population_size, whole_number, within
 from jsnn.edges import sort_edges as sort_edges
 
 Ends = tuple[np.ndarray, np.ndarray]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
@@ -63,7 +64,7 @@ class EventDriven(eqx.Module):
 
     def __check_init__(self):
         if self.capacity is not None and (
-            isinstance(self.capacity, bool) or not isinstance(self.capacity, int)
+            isinstance(self.capacity, bool) or not isinstance(self.capacity, (int, np.integer))
         ):
             raise TypeError(f"capacity={self.capacity!r} is not an integer; give 1 or more")
         if self.capacity is not None and self.capacity < 1:

@@ -200,8 +200,8 @@ def _parameters(model: str, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
             # Here and not further down, so that messages have NEST's names
             low = 0.0 if name in _POSITIVE or name in _NOT_NEGATIVE else None
             check_number(name, value, low=low, strict=name in _POSITIVE)
-            check_cells(name, value, n)
             value = as_real(value)
+            check_cells(name, value, n)
         values[name] = value
     reset, threshold = concrete(values["V_reset"]), concrete(values["V_th"])
     if reset is not None and threshold is not None and not np.all(reset < threshold):

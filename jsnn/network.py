@@ -18,7 +18,6 @@ from jax.sharding import Mesh
 
 from jsnn._divide import mesh_of, pad_cells, padded
 from jsnn._math import (
-    as_real,
     check_key,
     check_name,
     check_scalar,
@@ -107,7 +106,7 @@ class Network(eqx.Module):
         if not populations:
             raise ValueError("populations is empty; give at least one")
         self.populations, self.inputs, self.synapses = dict(populations), dict(inputs), {}
-        self._check_parts()
+        self._checked_parts()
         for name, source in self.inputs.items():
             with named(f"input {name!r}"):
                 self.inputs[name] = source.on_grid(self.dt)
@@ -139,38 +138,43 @@ class Network(eqx.Module):
         check_memory({"the network": size(self), **buffers})
 
     def checked(self) -> "Network":
-        """The same, with plain numbers among the parameters made arrays.
+        """The same, with its parameters as arrays of the working precision.
 
-        Raises for parameters that were put in the place of others, as with `equinox.tree_at`, and
-        do not fit; traced ones are taken as they are.
+        Raises for those that were put in the place of others, as with `equinox.tree_at`, and do
+        not fit; traced ones are taken as they are. A network is looked at once.
         """
+        if "_was_checked" in vars(self):  # no field: whatever is made of this network is new
+            return self
+        populations, inputs, synapses = self._checked_parts()
+        checked = eqx.tree_at(
+            lambda n: (n.populations, n.inputs, n.synapses), self, (populations, inputs, synapses)
+        )
+        same = zip(jax.tree.leaves(self), jax.tree.leaves(checked), strict=True)
+        checked = self if all(before is after for before, after in same) else checked
+        object.__setattr__(checked, "_was_checked", True)
+        return checked
 
-        def as_array(leaf: Any) -> Any:
-            plain = isinstance(leaf, (int, float)) and not isinstance(leaf, bool)
-            return as_real(leaf) if plain else leaf
-
-        network = jax.tree.map(as_array, self)
-        network._check_parts()
-        return network
-
-    def _check_parts(self) -> None:
+    def _checked_parts(self) -> tuple[dict, dict, dict]:
+        populations, inputs, synapses = {}, {}, {}
         for name, population in self.populations.items():
             with named(f"population {name!r}"):
-                population.check(self.dt)
+                populations[name] = population.checked(self.dt)
         for name, source in self.inputs.items():
-            self._check_input(f"input {name!r}", source)
-        for name, synapses in self.synapses.items():
+            inputs[name] = self._checked_input(f"input {name!r}", source)
+        for name, own in self.synapses.items():
             with named(f"projection {name!r}"):
-                synapses.check(self.populations[synapses.post[0]])
+                synapses[name] = own.checked(self.populations[own.post[0]])
+        return populations, inputs, synapses
 
-    def _check_input(self, where: str, source: Input) -> None:
+    def _checked_input(self, where: str, source: Input) -> Input:
         name, low, high = locate(self.populations, source.target, where)
         with named(where):
-            source.check(self.dt, high - low)
+            source = source.checked(self.dt, high - low)
         if isinstance(source, SpikeInput):
             receptor = receptor_of(where, self.populations[name], source.receptor)
             with named(where):
                 check_sign(self.populations[name], receptor, source.weight)
+        return source
 
     @property
     def block(self) -> int:
@@ -234,7 +238,7 @@ class Network(eqx.Module):
             for name, s in self.synapses.items()
         }
         never = jnp.asarray(NEVER, jnp.int32)
-        status = {name: never for name in [*self.populations, *map("input {}".format, self.inputs)]}
+        status = {name: never for name in [*self.populations, *map("input/{}".format, self.inputs)]}
         return State(jnp.zeros((), jnp.int32), key_words(run_key), populations, buffers, status)
 
     def prepare(self) -> NetworkCoefficients:
@@ -393,7 +397,7 @@ class Network(eqx.Module):
             total = sum(jnp.sum(0 * value) for value in state.cell.values())
             new[name] = jnp.where(jnp.isnan(total), jnp.minimum(new[name], last), new[name])
         for name, source in self.inputs.items():
-            label = f"input {name}"
+            label = f"input/{name}"
             wrong = source.overflow(coefficients.inputs[name], steps, self.dt)
             wrong &= steps <= last
             new[label] = jnp.minimum(new[label], jnp.min(jnp.where(wrong, steps, NEVER)))

@@ -17,6 +17,7 @@ from jsnn._math import (
     check_name,
     check_number,
     concrete,
+    real_dtype,
     shortened,
     unknown,
     whole_steps_array,
@@ -115,7 +116,6 @@ class Population(eqx.Module):
                 raise TypeError(
                     f"receptor {name!r} is {receptor!r}; give Delta, Exponential, Alpha"
                 )
-        self._check_cells()
         conductances = [name for name, r in self.receptors.items() if r.is_conductance]
         is_linear = neuron.is_linear and not conductances
         self.solver = solver if solver is not None else (Exact() if is_linear else RK4())
@@ -136,9 +136,9 @@ class Population(eqx.Module):
             if not is_distribution(value):
                 low = 0.0 if self._is_conductance(name) else None
                 check_number(f"initial[{name!r}]", value, low=low)
-                check_cells(f"initial[{name!r}]", value, self.n)
                 value = as_real(value)
             self.initial[name] = value
+        self._check_cells()
 
     def _check_cells(self) -> None:
         for field, value in vars(self.neuron).items():
@@ -146,6 +146,9 @@ class Population(eqx.Module):
         for name, receptor in self.receptors.items():
             for field, value in vars(receptor).items():
                 check_cells(f"{name}.{field}", 0.0 if value is None else value, self.n)
+        for name, value in self.initial.items():
+            if not is_distribution(value):
+                check_cells(f"initial[{name!r}]", value, self.n)
 
     def _is_conductance(self, state: str) -> bool:
         receptor, _, own = state.rpartition(".")
@@ -181,13 +184,15 @@ class Population(eqx.Module):
         cell = {name: full[name] for name in self.neuron.initial()}
         return PopulationState(cell, receptors, jnp.zeros(self.n, jnp.int32))
 
-    def check(self, dt: float) -> None:
-        """Raise for parameters that are out of their range or do not fit a step of dt.
+    def checked(self, dt: float) -> "Population":
+        """The same, made anew of its parameters; raises for those that are out of their range or
+        do not fit a step of dt.
 
         The constructors see what they are given; this sees what was put in its place since.
         """
-        for part in (self.neuron, *self.receptors.values()):
-            type(part)(**vars(part))
+        remade = [type(part)(**vars(part)) for part in self._parts()]
+        self = eqx.tree_at(Population._parts, self, remade)
+        for part in remade:
             for name, value in vars(part).items():
                 tau = concrete(value) if name.startswith("tau") else None
                 if tau is not None and np.any(tau < _SHORTEST * dt):
@@ -199,11 +204,15 @@ class Population(eqx.Module):
         t_ref = concrete(self.neuron.t_ref)
         if t_ref is not None:
             whole_steps_array("t_ref", t_ref, dt)
+        return self
+
+    def _parts(self) -> list[Any]:
+        return [self.neuron, self.surrogate, *self.receptors.values()]
 
     def prepare(self, dt: float) -> Coefficients:
         """Turn the parameters into coefficients, once, outside the loop over steps."""
         system = System(self.neuron, self.receptors)
-        zero = jnp.zeros((), self.neuron.t_ref.dtype)
+        zero = jnp.zeros((), real_dtype())
         example = {
             "cell": {name: zero for name in self.neuron.initial()},
             "receptors": {n: {s: zero for s in r.states} for n, r in self.receptors.items()},

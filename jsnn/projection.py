@@ -56,7 +56,8 @@ class Projection(eqx.Module):
     ):
         if isinstance(rule, type) or not isinstance(rule, (Rule, Edges)):
             raise TypeError(
-                f"rule={shortened(rule)} is no connection rule; give one, as FixedIndegree(10)"
+                f"rule={shortened(rule)} is no connection rule; give one, as FixedIndegree(10), "
+                "or an object of your own with `draw` and `expected`"
             )
         if receptor is not None and not isinstance(receptor, str):
             raise TypeError(f"receptor={shortened(receptor)} is not a name; give one, as 'ex'")
@@ -94,13 +95,20 @@ class Synapses(eqx.Module):
     max_delay: int = eqx.field(static=True)
     max_row: int = eqx.field(static=True)
 
-    def check(self, target: Population) -> None:
-        """Raise unless the weights, which may have been replaced, fit the edges and the target."""
+    def checked(self, target: Population) -> "Synapses":
+        """The same; raises unless the weights, which may have been replaced, fit."""
+        if not hasattr(self.weight, "dtype"):
+            check_number("weight", self.weight)
+        self = eqx.tree_at(lambda s: s.weight, self, as_real(self.weight))
         if self.weight.shape not in ((), (self.edges.n_edges,)):
             raise ValueError(
                 f"weight has shape {self.weight.shape}; give a scalar or ({self.edges.n_edges},)"
             )
+        finite = jnp.all(jnp.isfinite(self.weight))
+        if not isinstance(finite, Tracer) and not finite:
+            raise ValueError("weight is not finite; give finite numbers")
         check_sign(target, self.receptor, self.weight)
+        return self
 
     @property
     def slots(self) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array, lax
 
 from jsnn import spikes as spikes_
-from jsnn._math import concrete, real_dtype, shortened, unknown, whole_steps
+from jsnn._math import concrete, plain, real_dtype, shortened, unknown, whole_steps
 from jsnn.network import Network
 from jsnn.population import PopulationState
 from jsnn.spikes import WORD
@@ -269,7 +269,7 @@ class States(eqx.Module):
             if array.ndim != 1 or not array.size:
                 raise ValueError(f"index={index!r}: give at least one cell, in a flat list")
             index = tuple(array.tolist())
-        self.cells, self.state, self.index, self.every = cells, state, index, every
+        self.cells, self.state, self.index, self.every = cells, state, index, plain(every)
 
     def check(self, network: Network) -> None:
         name, low, high = network.part(self.cells)

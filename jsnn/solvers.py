@@ -12,6 +12,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
@@ -129,7 +130,7 @@ class RK4(eqx.Module):
     substeps: int = eqx.field(static=True, default=1)
 
     def __check_init__(self):
-        if isinstance(self.substeps, bool) or not isinstance(self.substeps, int):
+        if isinstance(self.substeps, bool) or not isinstance(self.substeps, (int, np.integer)):
             raise TypeError(f"substeps={self.substeps!r} is not an integer; give 1 or more")
         if self.substeps < 1:
             raise ValueError(f"substeps={self.substeps} must be at least 1")

@@ -16,8 +16,8 @@ class State(eqx.Module):
 
     `step` counts the steps done; `key` are the two words that inputs draw with; `buffers` hold
     arrivals under way, `[slots, n]` for each projection; `status` tells the first step at which
-    each input failed, and for each population the end of the first block after which a state was
-    not finite, or `NEVER`.
+    each input (`"input/name"`) failed, and for each population the end of the first block after
+    which a state was not finite, or `NEVER`.
     """
 
     step: Array

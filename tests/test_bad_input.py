@@ -13,7 +13,7 @@ from jsnn.distributions import LogNormal, Normal, Uniform
 from jsnn.inputs import NoiseCurrent, Poisson, SpikeList, StepCurrent
 from jsnn.neurons import LIF
 from jsnn.receptors import Alpha, Delta, Exponential
-from jsnn.record import Counts, Spikes, States
+from jsnn.record import Counts, States
 from jsnn.surrogate import Triangular
 
 KEY = jax.random.key(1)
@@ -53,6 +53,28 @@ def t_ref(net):
 
 def weight(net):
     return net.synapses["p"].weight
+
+
+def rate(net):
+    return net.inputs["s"].rate
+
+
+def mean(net):
+    return net.inputs["n"].mean
+
+
+def width(net):
+    return net.populations["cells"].surrogate.width
+
+
+def list_weight(net):
+    return net.inputs["s"].weight
+
+
+def wide_state():
+    """Made in double precision, for a network in single."""
+    with jax.enable_x64(True):
+        return network().init(KEY)
 
 
 def other_state(receptors):
@@ -115,6 +137,38 @@ CASES = {
     "weights": (lambda: changed(weight, jnp.ones(3), weight=1.0), "'p': weight has shape"),
     "sign": (lambda: changed(weight, -1.0, receptor="g"), "'p': weight=-1 onto the conductance"),
     "too short": (lambda: changed(tau_m, 1e-6), "tau_m=1e-06 ms is too short"),
+    "nan": (lambda: changed(weight, np.nan, weight=1.0), "'p': weight.* is not finite"),
+    "true": (lambda: changed(weight, True, weight=1.0), "'p': weight=True is not a number"),
+    "width again": (lambda: changed(width, -1.0), "'cells': width=-1.0 must be above 0"),
+    "list": (
+        lambda: run(
+            eqx.tree_at(
+                list_weight, network(SpikeList("cells", [1.0], [0], 1.0, "d")), jnp.ones(3)
+            )
+        ),
+        "'s': weight has shape",
+    ),
+    "step": (
+        lambda: run(
+            eqx.tree_at(
+                lambda n: n.inputs["s"].values,
+                network(StepCurrent("cells", [1.0, 2.0], [1.0, 2.0])),
+                jnp.ones(1),
+            )
+        ),
+        r"'s': values has shape \(1,\)",
+    ),
+    "initial length": (
+        lambda: run(
+            eqx.tree_at(
+                lambda n: n.populations["cells"].initial["v"],
+                jsnn.Network({"cells": cells(initial={"v": -60.0})}, dt=0.1),
+                jnp.ones(3),
+            )
+        ),
+        r"initial\['v'\] has shape",
+    ),
+    "precision": (lambda: run(key=None, state=wide_state()), "or precision.*float64.*float32"),
     # Tracing
     "traced weight": (lambda: jax.jit(lambda w: network(weight=w))(1.0), "outside jit"),
     "traced delay": (lambda: jax.vmap(lambda d: network(delay=d))(jnp.ones(2)), "delay is traced"),
@@ -151,15 +205,58 @@ def test_error(case, monkeypatch):
         make()
 
 
-def test_plain_numbers_may_replace_parameters():
-    """As arrays do."""
+@pytest.mark.parametrize("make", [float, int, np.float64, np.int32, np.float16, jnp.bfloat16])
+@pytest.mark.parametrize("where", [tau_m, t_ref, weight, rate, mean])
+def test_any_number_may_replace_a_parameter(where, make):
+    """As an array of the working precision does."""
+    net = network(Poisson("cells", 1000.0, 2.0, "d"), weight=1.0)
+    noise = NoiseCurrent("cells", 10.0, 100.0)
+    net = jsnn.Network(net.populations, inputs={**net.inputs, "n": noise}, dt=0.1)
+    net = eqx.tree_at(lambda n: n.synapses, net, network(weight=1.0).synapses)
+    record = {"v": States("cells", "v")}
+    given, array = (
+        run(eqx.tree_at(where, net, value), record=record)
+        for value in (make(8), jnp.asarray(8.0, jnp.float32))
+    )
+    assert eqx.tree_equal(given.records["v"].values, array.records["v"].values)
+
+
+def test_a_network_is_looked_at_once():
     net = network(weight=1.0)
-    record = {"v": States("cells", "v"), "spikes": Spikes("cells")}
-    for where, value in ((tau_m, 7.0), (weight, 0.5)):
-        plain, array = (
-            run(eqx.tree_at(where, net, v), record=record) for v in (value, jnp.asarray(value))
-        )
-        assert eqx.tree_equal(plain.records["v"].values, array.records["v"].values)
+    assert net.checked() is net
+    wrong = eqx.tree_at(tau_m, net.checked(), -1.0)
+    with pytest.raises(ValueError, match="tau_m"):
+        wrong.checked()
+
+
+def test_what_is_inside_a_users_own_rate_is_left_alone():
+    class Powers(eqx.Module):
+        scale: jax.Array
+        order: int
+
+        def __call__(self, t):
+            return self.scale * sum(t**k for k in range(self.order))
+
+    net = poisson(Powers(jnp.asarray(100.0), 3), max_rate=1e5)
+    changed = eqx.tree_at(lambda n: n.inputs["s"].rate.scale, net, jnp.asarray(1000.0))
+    assert run(changed).stats["spikes"] is not None
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda a: jsnn.Population(LIF(i_e=[a, a]), 2, {"d": Delta()}),
+        lambda a: jsnn.Population(LIF(), 2, {"d": Delta()}, initial={"v": [a - 70.0, a - 71.0]}),
+        lambda a: nest.iaf_psc_exp(2, I_e=[a, a + 1.0]),
+    ],
+)
+def test_lists_of_traced_numbers(x64, build):
+    def last(a):
+        net = jsnn.Network({"p": build(a)}, dt=0.1, delivery=jsnn.SegmentSum())
+        state = jsnn.simulate(net, net.init(KEY), 5).state
+        return jnp.sum(state.populations["p"].cell["v"])
+
+    np.testing.assert_allclose(jax.grad(last)(1.0), last(2.0) - last(1.0), rtol=1e-9)
 
 
 def test_shortest_time_constant():

@@ -165,7 +165,7 @@ def quiet(parameters):
         )
         for i, receptor in enumerate(receptors):
             inputs[f"{name}_{i}"] = jsnn.inputs.SpikeList(
-                name, [0.3, 0.9, 1.1], [0, 1, 1], 2.0, receptor
+                name, [0.3, 0.9, 1.1], [0, 1, 1], own["weight"], receptor
             )
     return jsnn.Network(made, inputs=inputs, dt=DT, delivery=jsnn.SegmentSum())
 
@@ -174,7 +174,7 @@ def quiet(parameters):
 def gradients():
     """By model and parameter: the gradient of the last membrane, and its central difference."""
     with jax.enable_x64(True):
-        values = {"tau_m": 11.0, "tau": 2.3, "i_e": 30.0, "v": -66.0}
+        values = {"tau_m": 11.0, "tau": 2.3, "i_e": 30.0, "v": -66.0, "weight": 2.0}
         point = {name: {k: jnp.asarray(value) for k, value in values.items()} for name in MODELS}
 
         def total(parameters):

@@ -242,10 +242,10 @@ def test_a_rate_that_the_draws_cannot_hold_sets_the_status(bad):
     cells = jsnn.Population(LIF(), 3, {"x": Delta()})
     net = jsnn.Network({"a": cells}, inputs={"p": Poisson("a", bad, 1.0, max_rate=500.0)}, dt=DT)
     solution = jsnn.simulate(net, net.init(jax.random.key(0)), 3)
-    assert solution.status == {"a": jsnn.NEVER, "input p": jsnn.NEVER}
+    assert solution.status == {"a": jsnn.NEVER, "input/p": jsnn.NEVER}
     solution = jsnn.simulate(net, solution.state, 17)
     assert solution.status["a"] == jsnn.NEVER
-    assert solution.status["input p"] < 20
+    assert solution.status["input/p"] < 20
     with pytest.raises(ValueError, match="input 'p'.*rate.*max_rate"):
         raise_if_failed(net, solution.state)
 
@@ -259,7 +259,7 @@ def test_a_rate_changed_beyond_what_was_given_sets_the_status(given, changed):
         cells = jsnn.Population(LIF(), 3, {"x": Delta()})
         net = jsnn.Network({"a": cells}, inputs={"p": source}, dt=DT)
         net = eqx.tree_at(lambda n: n.inputs["p"].rate, net, jnp.float32(changed))
-        return jsnn.simulate(net, net.init(jax.random.key(0)), 3).status["input p"]
+        return jsnn.simulate(net, net.init(jax.random.key(0)), 3).status["input/p"]
 
     assert status() == 0
     assert status(max_rate=hz(60.0)) == jsnn.NEVER

@@ -284,9 +284,9 @@ def test_a_state_that_is_not_finite_is_reported_with_its_place_and_time():
     net = jsnn.Network({"a": other}, inputs={"s": source}, dt=0.1)
     state = net.init(KEY)
     raise_if_failed(net, state)
-    solution = jsnn.simulate(net, state, 10)
-    if int(solution.status["a"]) == jsnn.NEVER:  # a spike resets the cell before it is infinite
-        assert np.all(np.isfinite(solution.state.populations["a"].cell["v"]))
+    solution = jsnn.simulate(net, state, 10)  # a spike resets the cell before it is infinite
+    assert solution.status["a"] == jsnn.NEVER
+    assert np.all(np.isfinite(solution.state.populations["a"].cell["v"]))
     bad = jax.tree.map(lambda x: x, state)
     bad.populations["a"].cell["v"] = bad.populations["a"].cell["v"].at[2].set(np.nan)
     solution = jsnn.simulate(net, bad, 10)

@@ -108,6 +108,21 @@ def test_checkpoint_of_another_run_is_refused(network, tmp_path):
         jsnn.run(network, 5.0, key=KEY, **{**arguments, "record": {"all": Spikes("cells")}})
 
 
+def test_checkpoint_of_another_rate_is_refused(tmp_path):
+    """Functions of one name and code, which differ in a number that they close over."""
+
+    def driven(c):
+        cells = jsnn.Population(LIF(), 10, {"d": Delta()})
+        source = Poisson("cells", lambda t: c + 0.1 * t, 1.0, max_rate=1e5)
+        return jsnn.Network({"cells": cells}, inputs={"p": source}, dt=0.1)
+
+    arguments = dict(key=KEY, progress=False, checkpoint=tmp_path)
+    jsnn.run(driven(100.0), 5.0, **arguments)
+    jsnn.run(driven(100.0), 10.0, **arguments)
+    with pytest.raises(ValueError, match="another run"):
+        jsnn.run(driven(9e4), 20.0, **arguments)
+
+
 @pytest.mark.parametrize("kind", ["cut", "flipped", "empty", "text", "pickle", "missing"])
 @pytest.mark.parametrize("which", ["state.npz", "records-0000000000.npz"])
 def test_damaged_checkpoint_is_refused(network, tmp_path, kind, which):

@@ -8,11 +8,21 @@ what arrives in each of the steps: amounts onto the receptor for spikes, pA for 
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jsnn._math import as_real, check_number
 from jsnn._random import TILE
+
+
+def with_arrays(source: Any, *names: str) -> Any:
+    """An input with its parameters of these names as arrays, whatever was put in their place."""
+    for name in names:
+        check_number(name, getattr(source, name))
+    values = [as_real(getattr(source, name)) for name in names]
+    return eqx.tree_at(lambda s: [getattr(s, name) for name in names], source, values)
 
 
 class Cells(NamedTuple):

@@ -11,11 +11,12 @@ from jsnn._math import (
     check_cells,
     check_number,
     known,
+    plain,
     whole_steps,
     whole_steps_array,
 )
 from jsnn._random import cell_words, normal
-from jsnn.inputs._common import Cells, Prepared, Target, within
+from jsnn.inputs._common import Cells, Prepared, Target, with_arrays, within
 
 
 class StepCurrent(eqx.Module):
@@ -50,12 +51,15 @@ class StepCurrent(eqx.Module):
         if np.any(np.diff(times) <= 0):
             raise ValueError(f"times={times} must increase")
         self.times, self.steps, self.values = times, None, values
-        self.target, self.delay = target, delay
+        self.target, self.delay = target, plain(delay)
 
-    def check(self, dt: float, n: int) -> None:
+    def checked(self, dt: float, n: int) -> "StepCurrent":
         whole_steps("delay", self.delay, dt)
-        if self.values.ndim == 2 and self.values.shape[1] != n:
-            raise ValueError(f"values has shape {self.values.shape}; give [k] or [k, {n}]")
+        self = with_arrays(self, "values")
+        k = np.size(self.times if self.steps is None else self.steps)
+        if self.values.shape not in ((k,), (k, n)):
+            raise ValueError(f"values has shape {self.values.shape}; give ({k},) or ({k}, {n})")
+        return self
 
     def on_grid(self, dt: float) -> "StepCurrent":
         """The same with its times as steps, in double precision: float32 would lose late ones."""
@@ -117,9 +121,10 @@ class NoiseCurrent(eqx.Module):
         check_number("mean", mean)
         check_number("std", std, low=0.0)
         self.mean, self.std, self.target = as_real(mean), as_real(std), target
-        self.interval, self.start, self.stop = interval, start, stop
+        self.interval, self.start, self.stop = plain(interval), plain(start), plain(stop)
 
-    def check(self, dt: float, n: int) -> None:
+    def checked(self, dt: float, n: int) -> "NoiseCurrent":
+        self = with_arrays(self, "mean", "std")
         if self.interval is not None:
             whole_steps("interval", self.interval, dt, least=1)
         whole_steps("start", self.start, dt)
@@ -128,6 +133,8 @@ class NoiseCurrent(eqx.Module):
                 raise ValueError(f"stop={self.stop} ms must be after start={self.start} ms")
         check_cells("mean", self.mean, n)
         check_cells("std", self.std, n)
+        check_number("std", self.std, low=0.0)
+        return self
 
     def on_grid(self, dt: float) -> "NoiseCurrent":
         return self

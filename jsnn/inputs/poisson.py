@@ -16,12 +16,13 @@ from jsnn._math import (
     check_number,
     check_scalar,
     concrete,
+    plain,
     real_dtype,
     shortened,
     whole_steps,
 )
 from jsnn._random import cell_words
-from jsnn.inputs._common import Cells, Prepared, Target, embed, local, within
+from jsnn.inputs._common import Cells, Prepared, Target, embed, local, with_arrays, within
 
 _MOST_COUNTS = 1024  # comparisons a draw may take, each of them compiled
 
@@ -70,7 +71,7 @@ class Poisson(eqx.Module):
         max_rate: float | None = None,
     ):
         self.target, self.receptor = target, receptor
-        self.delay, self.start, self.stop = delay, start, stop
+        self.delay, self.start, self.stop = plain(delay), plain(start), plain(stop)
         check_number("weight", weight)
         self.weight = as_real(weight)
         lowest, highest = 0.0, None
@@ -96,8 +97,9 @@ class Poisson(eqx.Module):
             )
         self.min_rate, self.max_rate = lowest, highest
 
-    def check(self, dt: float, n: int) -> None:
-        """Raise for what does not fit a target of n cells and a step of dt."""
+    def checked(self, dt: float, n: int) -> "Poisson":
+        """The same; raises for what does not fit a target of n cells and a step of dt."""
+        self = with_arrays(self, "weight", *(() if callable(self.rate) else ("rate",)))
         whole_steps("delay", self.delay, dt)
         whole_steps("start", self.start, dt)
         if self.stop is not None:
@@ -116,6 +118,7 @@ class Poisson(eqx.Module):
                 f"{name}={self.max_rate:g} Hz makes {a_step:.4g} spikes a step of dt={dt:g} ms, "
                 "more than a draw can hold; give a lower rate or a smaller dt"
             )
+        return self
 
     def _check_function(self, n: int) -> None:
         try:
