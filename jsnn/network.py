@@ -6,12 +6,11 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jax.sharding import Mesh
@@ -31,22 +30,21 @@ from jsnn._random import key_words
 from jsnn.delivery import Delivery, EventDriven, segment_sum_step
 from jsnn.inputs import Cells, NoiseCurrent, Poisson, SpikeList, StepCurrent, Target
 from jsnn.population import Population, PopulationState
-from jsnn.projection import Projection, Synapses, build, check_sign, locate, receptor_of
+from jsnn.projection import (
+    Connections,
+    Projection,
+    Synapses,
+    build,
+    check_sign,
+    locate,
+    receptor_of,
+)
 from jsnn.state import NEVER, NetworkCoefficients, State
 
 _LONGEST_BLOCK = 64  # steps; longer delays do not make longer blocks, which only cost memory
 SpikeInput = Poisson | SpikeList
 CurrentInput = StepCurrent | NoiseCurrent
 Input = SpikeInput | CurrentInput
-
-
-class Connections(NamedTuple):
-    """The edges of a projection: cells within their populations, weights, and delays in ms."""
-
-    pre: np.ndarray
-    post: np.ndarray
-    weight: np.ndarray
-    delay: np.ndarray
 
 
 class Network(eqx.Module):
@@ -193,17 +191,7 @@ class Network(eqx.Module):
 
     def connections(self) -> dict[str, Connections]:
         """Edges, weights and delays by projection, in storage order (by source, then target)."""
-        made = {}
-        for name, synapses in self.synapses.items():
-            shape = (synapses.edges.n_edges,)
-            steps = synapses.min_delay if synapses.delay is None else np.asarray(synapses.delay)
-            made[name] = Connections(
-                synapses.edges.pre + synapses.pre[1],
-                np.asarray(synapses.edges.post).astype(np.int32) + synapses.post[1],
-                np.broadcast_to(np.asarray(synapses.weight), shape),
-                np.broadcast_to(np.round(steps * self.dt, 9), shape),
-            )
-        return made
+        return {name: own.connections(self.dt) for name, own in self.synapses.items()}
 
     def on(self, devices: int | Sequence[Any] | None) -> "Network":
         """The same network with its cells divided over several devices; None or 1 takes that back.

@@ -1,7 +1,7 @@
 """Edges with weights and delays from one population onto a receptor of another."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -77,6 +77,15 @@ class Projection(eqx.Module):
         self.weight, self.delay = weight, delay
 
 
+class Connections(NamedTuple):
+    """The edges of a projection: cells within their populations, weights, and delays in ms."""
+
+    pre: np.ndarray
+    post: np.ndarray
+    weight: np.ndarray
+    delay: np.ndarray
+
+
 class Synapses(eqx.Module):
     """A projection as built: its edges in storage order between one part and another.
 
@@ -122,6 +131,17 @@ class Synapses(eqx.Module):
             per_edge = self.weight.ndim > 0 or self.delay is not None
             made = split_edges(self.edges, self.post[1], n_local, mesh, per_edge)
         return eqx.tree_at(lambda s: s.split, self, made, is_leaf=lambda x: x is None)
+
+    def connections(self, dt: float) -> Connections:
+        """The edges as users see them, in storage order (by source, then target)."""
+        steps = self.min_delay if self.delay is None else np.asarray(self.delay)
+        shape = (self.edges.n_edges,)
+        return Connections(
+            self.edges.pre + self.pre[1],
+            np.asarray(self.edges.post).astype(np.int32) + self.post[1],
+            np.broadcast_to(np.asarray(self.weight), shape),
+            np.broadcast_to(np.round(steps * dt, 9), shape),
+        )
 
     def rows(self) -> Rows:
         """What the delivery reads, on one device."""

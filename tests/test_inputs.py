@@ -25,7 +25,7 @@ KEY = key_words(jax.random.key(11))
 def sent(source, steps, low=0, high=N, key=KEY):
     """What an input sends in the given steps, `[steps, N]`."""
     target = Target(N, low, high)
-    source.check(DT, high - low)
+    source = source.checked(DT, high - low)
     source = source.on_grid(DT)
 
     @eqx.filter_jit
