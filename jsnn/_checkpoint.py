@@ -9,13 +9,15 @@ import io
 import os
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jsnn._math import real_dtype
 
 _FORMAT = 1
 _STATE = "state.npz"
@@ -103,23 +105,47 @@ class Checkpoint:
         return self.folder / f"records-{first_step:010d}.npz"
 
 
-def fingerprint(*trees: Any) -> str:
-    """A digest of the arrays, the structure and the static parts of trees."""
+def fingerprint(*trees: Any, functions: Sequence[Callable] = ()) -> str:
+    """A digest of the arrays, the structure and the static parts of trees, and of what functions
+    of one number compute, wherever in memory all these lie."""
     digest = hashlib.sha256()
     for tree in trees:
         leaves, structure = jax.tree.flatten(tree)
-        digest.update(str(structure).encode())
+        digest.update(_without_addresses(structure))
         for leaf in leaves:
-            if callable(leaf):  # a rate, which is a function of one number: what it computes
-                made = jax.make_jaxpr(leaf)(0.0)
-                text = re.sub("0x[0-9a-f]+", "", str(made.jaxpr))  # not where in memory it lies
-                digest.update(text.encode())
-                digest.update(fingerprint(made.consts).encode())
-                continue
-            array = np.asarray(leaf)
-            digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
+            if callable(leaf):
+                digest.update(_without_addresses(leaf))
+            else:
+                _add(digest, leaf)
+    for function in functions:
+        made = jax.make_jaxpr(function)(jnp.zeros((), real_dtype()))
+        digest.update(_without_addresses(made))
+        for array in _constants(made):
+            _add(digest, array)
     return digest.hexdigest()
+
+
+def _without_addresses(value: Any) -> bytes:
+    return re.sub("0x[0-9a-f]+", "", str(value)).encode()
+
+
+def _add(digest: Any, leaf: Any) -> None:
+    if jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    array = np.asarray(leaf)
+    digest.update(f"{array.dtype}{array.shape}".encode())
+    digest.update(array.tobytes())
+
+
+def _constants(jaxpr: Any) -> Iterator[Any]:
+    """The arrays that a function closes over, also those of functions inside."""
+    yield from getattr(jaxpr, "consts", ())
+    is_jaxpr = lambda value: hasattr(value, "eqns")  # noqa: E731
+    for equation in jaxpr.eqns:
+        for inner in filter(
+            is_jaxpr, jax.tree.leaves(list(equation.params.values()), is_leaf=is_jaxpr)
+        ):
+            yield from _constants(inner)
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,7 +73,7 @@ def run(
     assert now is not None
     kept = None
     if checkpoint is not None:
-        kept = Checkpoint(checkpoint, fingerprint(network.on(None), now, record))
+        kept = Checkpoint(checkpoint, _fingerprint(network.on(None), now, record))
     if devices is not None:
         network = network.on(devices)
     capacity = _capacity(network, steps, record, segment)
@@ -143,6 +144,18 @@ def run(
         },
     }
     return Solution(now, records, now.status, stats)
+
+
+def _fingerprint(network: Network, state: State, record: Mapping[str, Recorder]) -> str:
+    """Rates that are functions are known by what they compute, all else by what it holds."""
+    rates = {name: getattr(source, "rate", None) for name, source in network.inputs.items()}
+    rates = {name: rate for name, rate in rates.items() if callable(rate)}
+    without = eqx.tree_at(
+        lambda n: [n.inputs[name].rate for name in rates], network, [None] * len(rates)
+    )
+    return fingerprint(
+        without if rates else network, state, record, list(rates), functions=list(rates.values())
+    )
 
 
 def _capacity(

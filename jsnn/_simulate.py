@@ -54,7 +54,7 @@ def simulate(
 
     However a run is cut into calls, the spikes are the same. What spikes are recorded as are whole
     numbers, through which no gradient passes; states carry it. Another number of steps compiles
-    anew; `run` does not. Many short calls belong inside one `jit` or `scan`, since each from outside
+    anew; `run` does not. Many short calls belong inside one `jit` or `scan`: each from outside
     takes a millisecond or more.
     """
     if not isinstance(network, Network):

@@ -200,7 +200,7 @@ class Network(eqx.Module):
         same on any number of devices. Several devices of a CPU exist if JAX was told so before
         anything else: `jax.config.update("jax_num_cpu_devices", 2)`.
         """
-        mesh = mesh_of(devices)
+        self, mesh = self.checked(), mesh_of(devices)
         if mesh == self.mesh:
             return self
         count = 1 if mesh is None else mesh.size
@@ -329,6 +329,7 @@ class Network(eqx.Module):
         Returns the state and `fired` by population, `[n]`, 1 or 0. Coefficients may be given
         where several steps share them.
         """
+        self = self.checked()
         if coefficients is None:
             coefficients = self.prepare()
         n, step = state.step, state.step

@@ -1,5 +1,6 @@
 """n copies of a neuron with its receptors, solver and initial state."""
 
+import inspect
 import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -148,6 +149,7 @@ class Population(eqx.Module):
                 check_cells(f"{name}.{field}", 0.0 if value is None else value, self.n)
         for name, value in self.initial.items():
             if not is_distribution(value):
+                check_number(f"initial[{name!r}]", value)
                 check_cells(f"initial[{name!r}]", value, self.n)
 
     def _is_conductance(self, state: str) -> bool:
@@ -190,7 +192,7 @@ class Population(eqx.Module):
 
         The constructors see what they are given; this sees what was put in its place since.
         """
-        remade = [type(part)(**vars(part)) for part in self._parts()]
+        remade = [_remade(part) for part in self._parts()]
         self = eqx.tree_at(Population._parts, self, remade)
         for part in remade:
             for name, value in vars(part).items():
@@ -286,6 +288,12 @@ def _vector_field(system: System, y: Any, current: Array) -> Any:
         "cell": system.neuron.vector_field(y["cell"], current),
         "receptors": {n: r.vector_field(y["receptors"][n]) for n, r in system.receptors.items()},
     }
+
+
+def _remade(part: Any) -> Any:
+    """A module as its constructor makes it of its fields; one that takes others is left alone."""
+    taken = inspect.signature(type(part)).parameters
+    return type(part)(**vars(part)) if set(vars(part)) <= set(taken) else part
 
 
 def _bounds(name: str, part: slice, n: int) -> tuple[int, int]:

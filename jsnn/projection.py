@@ -106,16 +106,18 @@ class Synapses(eqx.Module):
 
     def checked(self, target: Population) -> "Synapses":
         """The same; raises unless the weights, which may have been replaced, fit."""
-        if not hasattr(self.weight, "dtype"):
+        dtype = getattr(self.weight, "dtype", np.dtype(object))
+        if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
             check_number("weight", self.weight)
         self = eqx.tree_at(lambda s: s.weight, self, as_real(self.weight))
         if self.weight.shape not in ((), (self.edges.n_edges,)):
             raise ValueError(
                 f"weight has shape {self.weight.shape}; give a scalar or ({self.edges.n_edges},)"
             )
-        finite = jnp.all(jnp.isfinite(self.weight))
-        if not isinstance(finite, Tracer) and not finite:
-            raise ValueError("weight is not finite; give finite numbers")
+        if not isinstance(self.weight, Tracer):
+            with jax.ensure_compile_time_eval():  # inside `jit` too
+                if not jnp.all(jnp.isfinite(self.weight)):
+                    raise ValueError("weight is not finite; give finite numbers")
         check_sign(target, self.receptor, self.weight)
         return self
 
@@ -279,10 +281,11 @@ def receptor_of(where: str, population: Population, receptor: str | None) -> str
 
 def check_sign(population: Population, receptor: str, weight: Array) -> None:
     """Raise for a negative weight onto a conductance."""
-    if not population.receptors[receptor].is_conductance:
+    if isinstance(weight, Tracer) or not population.receptors[receptor].is_conductance:
         return
-    least = jnp.min(weight, initial=0.0)  # on their device: they may be many
-    if not isinstance(least, Tracer) and least < 0:
+    with jax.ensure_compile_time_eval():
+        least = float(jnp.min(weight, initial=0.0))  # on their device: they may be many
+    if least < 0:
         raise ValueError(
             f"weight={least:g} onto the conductance {receptor!r} must not be negative; its "
             "reversal potential makes it inhibitory"

@@ -138,6 +138,17 @@ CASES = {
     "sign": (lambda: changed(weight, -1.0, receptor="g"), "'p': weight=-1 onto the conductance"),
     "too short": (lambda: changed(tau_m, 1e-6), "tau_m=1e-06 ms is too short"),
     "nan": (lambda: changed(weight, np.nan, weight=1.0), "'p': weight.* is not finite"),
+    "nan at the start": (
+        lambda: run(
+            eqx.tree_at(
+                lambda n: n.populations["cells"].initial["v"],
+                jsnn.Network({"cells": cells(initial={"v": -60.0})}, dt=0.1),
+                jnp.nan,
+            )
+        ),
+        r"initial\['v'\]=nan is not finite",
+    ),
+    "true array": (lambda: changed(weight, np.array(True), weight=1.0), "weight=.*not a number"),
     "true": (lambda: changed(weight, True, weight=1.0), "'p': weight=True is not a number"),
     "width again": (lambda: changed(width, -1.0), "'cells': width=-1.0 must be above 0"),
     "list": (
@@ -227,6 +238,35 @@ def test_a_network_is_looked_at_once():
     wrong = eqx.tree_at(tau_m, net.checked(), -1.0)
     with pytest.raises(ValueError, match="tau_m"):
         wrong.checked()
+
+
+def test_a_network_is_looked_at_inside_jit_too():
+    """What is not traced there is known, and what was let through would count as looked at."""
+    net = network(weight=1.0, receptor="g")
+    wrong = eqx.tree_at(weight, net, jnp.full(net.n_synapses, -1.0, jnp.float32))
+    start = net.init(KEY)
+    with pytest.raises(ValueError, match="onto the conductance"):
+        jax.jit(lambda s: jsnn.simulate(wrong, s, 5).state)(start)
+    with pytest.raises(ValueError, match="onto the conductance"):
+        run(wrong)
+
+
+def test_step_and_on_take_plain_numbers():
+    plain = eqx.tree_at(weight, network(weight=1.0), 2.0)
+    state, _ = plain.step(plain.init(KEY))
+    assert state.step == 1 and plain.on(1).synapses["p"].weight.shape == ()
+
+
+class Narrow(Triangular):
+    """A surrogate with a constructor of its own."""
+
+    def __init__(self):
+        super().__init__(1.0)
+
+
+def test_what_its_constructor_does_not_take_is_left_alone():
+    net = jsnn.Network({"cells": cells(surrogate=Narrow())}, dt=0.1)
+    assert isinstance(net.checked().populations["cells"].surrogate, Narrow)
 
 
 def test_what_is_inside_a_users_own_rate_is_left_alone():

@@ -1,11 +1,14 @@
 """The host's loop: segments, checkpoints, interruption, errors that only a run can show."""
 
+import functools
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,12 +111,38 @@ def test_checkpoint_of_another_run_is_refused(network, tmp_path):
         jsnn.run(network, 5.0, key=KEY, **{**arguments, "record": {"all": Spikes("cells")}})
 
 
-def test_checkpoint_of_another_rate_is_refused(tmp_path):
-    """Functions of one name and code, which differ in a number that they close over."""
+class Affine(eqx.Module):
+    """A rate that is a module, one of whose fields is a function of two numbers."""
+
+    law: Callable
+    slope: jax.Array
+    key: jax.Array
+
+    def __call__(self, t):
+        return self.law(t, self.slope) + 0 * jax.random.uniform(self.key)
+
+
+RATES = {
+    "closure": lambda c: lambda t: c + 0.1 * t,
+    "array": lambda c: lambda t: jnp.full(10, c, jnp.bfloat16)[0] + 0.1 * t,
+    "jit": lambda c: jax.jit(lambda t, table=jnp.full(3, c): jnp.interp(t, jnp.arange(3.0), table)),
+    "partial": lambda c: functools.partial(lambda c, t: c + t, c),
+    "slope": lambda c: Affine(lambda t, a: a + t, jnp.asarray(c), jax.random.key(1)),
+    "law": lambda c: Affine(
+        (lambda t, a: a + t) if c < 1e3 else (lambda t, a: 2 * a + t),
+        jnp.asarray(100.0),
+        jax.random.key(1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_checkpoint_of_another_rate_is_refused(tmp_path, name):
+    """Functions of one name, which differ in what they close over, or hold, or do with it."""
 
     def driven(c):
         cells = jsnn.Population(LIF(), 10, {"d": Delta()})
-        source = Poisson("cells", lambda t: c + 0.1 * t, 1.0, max_rate=1e5)
+        source = Poisson("cells", RATES[name](c), 1.0, max_rate=1e5)
         return jsnn.Network({"cells": cells}, inputs={"p": source}, dt=0.1)
 
     arguments = dict(key=KEY, progress=False, checkpoint=tmp_path)

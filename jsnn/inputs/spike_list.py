@@ -34,6 +34,8 @@ class SpikeList(eqx.Module):
     - `cells`: index of the target cell of each, `[n_spikes]`, counted from the target's first.
     - `weight`: a scalar, or `[n_spikes]`.
     - `delay`: ms.
+
+    Of the weights there are gradients of first order, in reverse mode.
     """
 
     times: np.ndarray | None  # until a network gives them its grid
