@@ -130,7 +130,7 @@ def _without_addresses(value: Any) -> bytes:
 
 
 def _add(digest: Any, leaf: Any) -> None:
-    if jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
+    if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     array = np.asarray(leaf)
     digest.update(f"{array.dtype}{array.shape}".encode())
@@ -142,10 +142,9 @@ def _constants(jaxpr: Any) -> Iterator[Any]:
     yield from getattr(jaxpr, "consts", ())
     is_jaxpr = lambda value: hasattr(value, "eqns")  # noqa: E731
     for equation in jaxpr.eqns:
-        for inner in filter(
-            is_jaxpr, jax.tree.leaves(list(equation.params.values()), is_leaf=is_jaxpr)
-        ):
-            yield from _constants(inner)
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=is_jaxpr):
+            if is_jaxpr(inner):
+                yield from _constants(inner)
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -122,10 +122,14 @@ class Affine(eqx.Module):
         return self.law(t, self.slope) + 0 * jax.random.uniform(self.key)
 
 
+def interpolated(table):
+    return jax.jit(lambda t: jnp.interp(t, jnp.arange(3.0), table))
+
+
 RATES = {
     "closure": lambda c: lambda t: c + 0.1 * t,
     "array": lambda c: lambda t: jnp.full(10, c, jnp.bfloat16)[0] + 0.1 * t,
-    "jit": lambda c: jax.jit(lambda t, table=jnp.full(3, c): jnp.interp(t, jnp.arange(3.0), table)),
+    "jit": lambda c: interpolated(jnp.full(3, c)),
     "partial": lambda c: functools.partial(lambda c, t: c + t, c),
     "slope": lambda c: Affine(lambda t, a: a + t, jnp.asarray(c), jax.random.key(1)),
     "law": lambda c: Affine(
