@@ -182,7 +182,7 @@ def unknown(kind: str, name: object, names: Iterable[object]) -> ValueError:
 
 def shortened(value: Any) -> str:
     """What a value looks like, in a message."""
-    text = " ".join(repr(value).split())
+    text = " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
     return text if len(text) <= 80 else f"{text[:70]}..."
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jsnn._spike_checks import number, show, window
+from jsnn._math import shortened
+from jsnn._spike_checks import number, window
 
 _MOST_PIXELS = 2**29  # 2 GiB of memory
 _MOST_BINS = 200_000  # take 2 seconds to draw, and a screen shows some thousand
@@ -19,19 +20,19 @@ def figure(fig: Any, *, sub: bool = False) -> None:
 
     if not isinstance(fig, (Figure, SubFigure) if sub else Figure):
         swapped = " Give the figure first and the path after it." if isinstance(fig, str) else ""
-        raise TypeError(f"fig is {show(fig)}; it must be a figure of matplotlib.{swapped}")
+        raise TypeError(f"fig is {shortened(fig)}; it must be a figure of matplotlib.{swapped}")
 
 
 def axes(ax: Any) -> None:
     from matplotlib.axes import Axes
 
     if not isinstance(ax, Axes):
-        raise TypeError(f"ax is {show(ax)}; it must be axes of matplotlib, as figure.axes[0].")
+        raise TypeError(f"ax is {shortened(ax)}; it must be axes of matplotlib, as figure.axes[0].")
 
 
 def flag(name: str, value: Any) -> None:
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} is {show(value)}; it must be True or False.")
+        raise TypeError(f"{name} is {shortened(value)}; it must be True or False.")
 
 
 def limits(
@@ -41,7 +42,9 @@ def limits(
     if duration is None and start is None and stop is None:
         return None
     if duration is not None and stop is not None:
-        raise ValueError(f"duration is {show(duration)} and stop is {show(stop)}; give one.")
+        raise ValueError(
+            f"duration is {shortened(duration)} and stop is {shortened(stop)}; give one."
+        )
     start = 0.0 if start is None else number("start", start)
     if duration is not None:
         stop = start + number("duration", duration, positive=True)
@@ -66,7 +69,7 @@ def names(labels: Any, n: int) -> list[Any]:
         listed = None
     if listed is None or len(listed) != n:
         raise ValueError(
-            f"labels is {show(labels)}; it must be a list of {n} names, one for a line."
+            f"labels is {shortened(labels)}; it must be a list of {n} names, one for a line."
         )
     return listed
 
@@ -74,7 +77,7 @@ def names(labels: Any, n: int) -> list[Any]:
 def group_names(groups: Any) -> None:
     if groups is not None and not isinstance(groups, Mapping):
         raise TypeError(
-            f"groups is {show(groups)}; it must be a mapping of names to cells, as "
+            f"groups is {shortened(groups)}; it must be a mapping of names to cells, as "
             "{'exc': slice(0, 80)}."
         )
 
@@ -96,8 +99,8 @@ def members(name: str, group: Any, cells: NDArray[np.integer]) -> NDArray[np.boo
     if listed.ndim == 1 and (listed.dtype.kind in "iu" or not listed.size):
         return np.isin(cells, listed.astype(np.int64))
     raise ValueError(
-        f"groups[{name!r}] is {show(group)}; it must be a slice, a range, a mask over cells or an "
-        "array of cell numbers."
+        f"groups[{name!r}] is {shortened(group)}; it must be a slice, a range, a mask over cells "
+        "or an array of cell numbers."
     )
 
 

@@ -7,7 +7,6 @@ Each returns what it checked in one form, or raises an error that names the argu
 import math
 import operator
 import os
-import reprlib
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from jsnn._math import shortened
+
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
-
-
-def show(value: object) -> str:
-    """A value as messages quote it: short, in one line."""
-    text = reprlib.repr(value.item() if isinstance(value, np.generic) else value)
-    return " ".join(text.split())
 
 
 def number(name: str, value: Any, unit: str = "ms", *, positive: bool = False) -> float:
@@ -30,13 +25,13 @@ def number(name: str, value: Any, unit: str = "ms", *, positive: bool = False) -
     right = f"it must be a {'positive' if positive else 'finite'} number of {unit}."
     scalar = value.item() if getattr(value, "shape", None) == () else value
     if isinstance(scalar, bool) or not isinstance(scalar, Real):
-        raise TypeError(f"{name} is {show(value)}; {right}")
+        raise TypeError(f"{name} is {shortened(value)}; {right}")
     try:
         real = float(scalar)
     except OverflowError:  # an integer beyond the range of floats
         real = math.inf
     if not math.isfinite(real) or (positive and real <= 0):
-        raise ValueError(f"{name} is {show(scalar)}; {right}")
+        raise ValueError(f"{name} is {shortened(scalar)}; {right}")
     return real
 
 
@@ -48,7 +43,7 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
     if isinstance(value, bool) or count < least or (most is not None and count > most):
         bound = "" if most is None else f" and at most {most:,}"
         raise ValueError(
-            f"{name} is {show(value)}; it must be a whole number, at least {least}{bound}."
+            f"{name} is {shortened(value)}; it must be a whole number, at least {least}{bound}."
         )
     return count
 
@@ -74,7 +69,7 @@ def real_array(name: str, value: Any, kinds: str = "iuf") -> np.ndarray:
         # Records have times, and the columns that belong to them.
         is_record = hasattr(of, "times") and hasattr(of, name)
         hint = f" Give record.{name} of the {of.__name__}." if is_record else ""
-        raise TypeError(f"{name} is {show(value)}; it must be an array of real numbers.{hint}")
+        raise TypeError(f"{name} is {shortened(value)}; it must be an array of real numbers.{hint}")
     return array
 
 
@@ -112,5 +107,5 @@ def spikes(times: ArrayLike, index: ArrayLike) -> tuple[Floats, Ints]:
 
 def as_path(path: Any, name: str = "path") -> Path:
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"{name} is {show(path)}; it must be the name of a file.")
+        raise TypeError(f"{name} is {shortened(path)}; it must be the name of a file.")
     return Path(path)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jsnn._spike_checks import as_path, show, spikes, whole
+from jsnn._math import shortened
+from jsnn._spike_checks import as_path, spikes, whole
 
 
 def save_ascii(
@@ -59,7 +60,7 @@ def load_ascii(path: str | os.PathLike, *, first_id: int = 1) -> tuple[np.ndarra
             else:
                 rows.append(_row(line, first_id))
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {show(line)} {error}") from None
+            raise ValueError(f"{path}, line {number}: {shortened(line)} {error}") from None
     times, index = zip(*rows, strict=True) if rows else ((), ())
     return np.asarray(times, np.float64), np.asarray(index, np.int64)
 
@@ -104,14 +105,16 @@ def _decimals(stamps: NDArray[np.floating]) -> int:
 
 def _storable(name: str, value: Any) -> np.ndarray:
     if name in ("file", "allow_pickle"):
-        raise ValueError(f"{name}={show(value)}: NumPy keeps this name to itself; give another")
+        raise ValueError(
+            f"{name}={shortened(value)}: NumPy keeps this name to itself; give another"
+        )
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):  # ragged lists, keys of JAX
         array = None
     if array is None or array.dtype.hasobject:
         raise TypeError(
-            f"{name}={show(value)} is no array of numbers; give arrays, as {name}=record.times"
+            f"{name}={shortened(value)} is no array of numbers; give arrays, as {name}=record.times"
         )
     return array
 

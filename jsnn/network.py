@@ -104,7 +104,7 @@ class Network(eqx.Module):
         if not populations:
             raise ValueError("populations is empty; give at least one")
         self.populations, self.inputs, self.synapses = dict(populations), dict(inputs), {}
-        self._checked_parts()
+        self.populations, self.inputs, _ = self._checked_parts()
         for name, source in self.inputs.items():
             with named(f"input {name!r}"):
                 self.inputs[name] = source.on_grid(self.dt)

@@ -18,6 +18,11 @@ from jsnn import nest as models
 MODELS = ["iaf_cond_exp", "iaf_cond_alpha"]
 USUAL = {"ex": 1500.0, "in": 1000.0}, (2.0, 2.0)  # Hz and nS
 STRONG = {"ex": 2500.0, "in": 500.0}, (8.0, 2.0)
+# How far NEST's membranes may be from DOP853's under strong drive, cell by cell (mV)
+NEST_ERRS = {
+    "iaf_cond_exp": [1e-4, 1e-4, 1e-4, 2e-3, 2e-3, 1e-4],
+    "iaf_cond_alpha": [1e-4, 1e-4, 1e-4, 1e-2, 1e-4, 1e-4],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +64,9 @@ def test_strong_drive(x64, model):
         assert np.all(np.abs(their_steps - steps) <= 1)
         # up to the first spike that NEST has elsewhere
         end = len(exact) if not moved.size else min(their_steps[moved[0]], steps[moved[0]])
-        assert np.nanmax(np.abs(theirs["V_m"][:end, cell] - exact[:end, cell])) < 2e-2
+        error = np.nanmax(np.abs(theirs["V_m"][:end, cell] - exact[:end, cell]))
+        assert error < NEST_ERRS[model][cell], f"{cell}: {error}"
+        assert moved.size <= 1 or cell == 3, cell  # the one of 50 pF
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jsnn"
 
 FLOORS = [
-    {"_math", "_random", "_draw", "_spike_checks", "spikes"},
-    {"surrogate", "solvers", "receptors", "distributions", "edges"},
+    {"_math", "_random", "_draw", "spikes"},
+    {"surrogate", "solvers", "receptors", "distributions", "edges", "_spike_checks"},
     {"analysis", "export", "_plot_checks"},
     {"neurons.lif", "neurons", "inputs._common", "connect", "_divide"},
     {"inputs.poisson", "inputs.spike_list", "inputs.currents", "inputs"},

@@ -56,7 +56,7 @@ def test_psc_cells(x64, model, params, rates, weights):
         # NEST hands out the last step before the end of the run's last millisecond
         assert np.all(np.isfinite(theirs[name][:-10]))
         error = np.nanmax(np.abs(ours[name] - theirs[name]))
-        assert error < 1e-9, f"{name}: {error}"
+        assert error < (1e-11 if name == "V_m" else 1e-9), f"{name}: {error}"  # pA by hundreds
 
 
 def noisy_variance(interval, every, sigma=100.0, n=400, duration=1000.0):
