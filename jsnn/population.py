@@ -192,9 +192,14 @@ class Population(eqx.Module):
 
         The constructors see what they are given; this sees what was put in its place since.
         """
-        remade = [_remade(part) for part in self._parts()]
-        self = eqx.tree_at(Population._parts, self, remade)
-        for part in remade:
+        receptors = {name: _remade(receptor) for name, receptor in self.receptors.items()}
+        # The dictionary as a whole: inside `tree_at` its values have another order
+        self = eqx.tree_at(
+            lambda p: (p.neuron, p.surrogate, p.receptors),
+            self,
+            (_remade(self.neuron), _remade(self.surrogate), receptors),
+        )
+        for part in (self.neuron, *self.receptors.values()):
             for name, value in vars(part).items():
                 tau = concrete(value) if name.startswith("tau") else None
                 if tau is not None and np.any(tau < _SHORTEST * dt):
@@ -207,9 +212,6 @@ class Population(eqx.Module):
         if t_ref is not None:
             whole_steps_array("t_ref", t_ref, dt)
         return self
-
-    def _parts(self) -> list[Any]:
-        return [self.neuron, self.surrogate, *self.receptors.values()]
 
     def prepare(self, dt: float) -> Coefficients:
         """Turn the parameters into coefficients, once, outside the loop over steps."""

@@ -257,6 +257,16 @@ def test_step_and_on_take_plain_numbers():
     assert state.step == 1 and plain.on(1).synapses["p"].weight.shape == ()
 
 
+def test_receptors_keep_their_parameters_in_any_order():
+    receptors = {"z": Exponential(1.0), "a": Exponential(9.0), "m": Delta()}
+    made = jsnn.Population(LIF(), 1, receptors).checked(0.1).receptors
+    assert {name: getattr(r, "tau", None) for name, r in made.items()} == {
+        "z": 1.0,
+        "a": 9.0,
+        "m": None,
+    }
+
+
 class Narrow(Triangular):
     """A surrogate with a constructor of its own."""
 
