@@ -39,7 +39,8 @@ def block(
     }
 
     # (a) the steps: nothing here looks across cells
-    def one(populations, at):
+    def one(carry, at):
+        done, populations = carry
         step, arrivals, currents = at
         populations, fired, _ = network.advance(
             coefficients, populations, state.buffers, arrivals, currents, step
@@ -47,10 +48,13 @@ def block(
         fired = {name: jnp.where(real[name], own, 0) for name, own in fired.items()}
         samples = {name: own.sample(network, populations, first) for name, own in record.items()}
         bits = {name: own > 0 for name, own in fired.items()}
-        return populations, (bits, {} if event_driven else fired, samples)
+        return (done + 1, populations), (bits, {} if event_driven else fired, samples)
 
-    populations, (bits, fired, samples) = _scan(
-        one, state.populations, (steps, arrivals, currents), length
+    # Counting the steps, though `length` is known, lets what follows depend on the loop: XLA would
+    # otherwise clear the buffers beside it, and copy them for that, four times a block.
+    start = (jnp.zeros((), jnp.int32), state.populations)
+    (done, populations), (bits, fired, samples) = _scan(
+        one, start, (steps, arrivals, currents), length
     )
     if event_driven and network.synapses:
         populations = _not_differentiable(populations)
@@ -70,7 +74,7 @@ def block(
     for name, synapses in network.synapses.items():
         buffer = state.buffers[name]
         if synapses.max_delay > 0:
-            buffer = _clear(buffer, steps, length)
+            buffer = _clear(buffer, steps, done)
         population, first_pre, _ = synapses.pre
         sent = everyone[population] if event_driven else fired[population]
         waiting[name] = network.delivery(buffer, sent, rows[name], first_pre, state.step)
@@ -83,7 +87,7 @@ def block(
         }
         for name, synapses in network.synapses.items():
             if synapses.min_delay == 0:
-                waiting[name] = _clear(waiting[name], steps, length)
+                waiting[name] = _clear(waiting[name], steps, done)
 
     block = Block(offset, steps, words, bits, samples)
     buffers = {name: own.write(network, name, buffers[name], block) for name, own in record.items()}
