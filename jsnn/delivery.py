@@ -147,19 +147,22 @@ def _deliver_one(static, buffer, words, first_step, row_ptr, post, weight, delay
     low, high = first_pre // WORD, -(-(first_pre + n_pre) // WORD)
     words = words[:, low:high] & _edge_mask(first_pre - low * WORD, n_pre, high - low)
     found = spikes_.index(words.reshape(-1))
+    # Of each word, once: a division for each spike costs more than finding it.
+    row, column = jnp.divmod(jnp.arange(words.size, dtype=jnp.int32), high - low)
+    step_of_word, cell_of_word = first_step + row, (low + column) * WORD - first_pre
 
     def round_(carry):
         done, buffer = carry
-        step, cell = jnp.divmod(spikes_.compact(found, done, capacity), (high - low) * WORD)
-        pre = jnp.clip(cell + low * WORD - first_pre, 0, n_pre - 1)
+        word, bit = spikes_.compact(found, done, capacity)
+        pre = jnp.clip(cell_of_word[word] + bit, 0, n_pre - 1)
         count = jnp.minimum(found.total - done, capacity)
-        events = Events(first_step + step, row_ptr[pre], row_ptr[pre + 1], count)
+        events = Events(step_of_word[word], pre, count)
         add = functools.partial(
             lax.platform_dependent,
             cpu=functools.partial(_add_by_loop, offset, fixed_delay, chunk, max_row, slots, n),
             default=functools.partial(_add_at_once, offset, fixed_delay, slots, n),
         )
-        return done + capacity, add(buffer, events, post, weight, delay)
+        return done + capacity, add(buffer, events, row_ptr, post, weight, delay)
 
     # The buffer stays flat inside the loops: a row of it taken out and put back costs twice.
     carry = (jnp.zeros((), jnp.int32), buffer.reshape(-1))
@@ -168,16 +171,15 @@ def _deliver_one(static, buffer, words, first_step, row_ptr, post, weight, delay
 
 
 class Events(NamedTuple):
-    """Spikes of a round: their steps, where their rows begin and end, and how many are real."""
+    """Spikes of a round: their steps, the rows of their cells, and how many are real."""
 
     step: Array
-    begin: Array
-    end: Array
+    pre: Array
     count: Array
 
 
 def _add_by_loop(
-    offset, fixed_delay, chunk, max_row, slots, n, buffer, events, post, weight, delay
+    offset, fixed_delay, chunk, max_row, slots, n, buffer, events, row_ptr, post, weight, delay
 ):
     """A few spikes after the other: on CPU a scatter is a loop anyway, and rows stay in the cache.
 
@@ -194,11 +196,13 @@ def _add_by_loop(
     base = ((events.step + fixed_delay) % slots * n + offset).astype(jnp.uint32)
     nowhere = jnp.uint32(2**32 - 1)  # skipped by the scatter, which compares all the same
 
-    def piece(i, start):
-        """Targets and weights of the edges from `start` on of spike i."""
+    def piece(i, start=None):
+        """Targets and weights of the edges of spike i, from `start` on."""
+        pre = events.pre[i]
+        start = row_ptr[pre] if start is None else start
         at = jnp.minimum(start, n_edges - size)  # as dynamic_slice does at the end of the array
         # One comparison for both ends: what is before the row becomes a large number.
-        length = jnp.where(i < events.count, events.end[i] - start, 0).astype(jnp.uint32)
+        length = jnp.where(i < events.count, row_ptr[pre + 1] - start, 0).astype(jnp.uint32)
         inside = lanes + (at - start).astype(jnp.uint32) < length
         target = lax.dynamic_slice(post, (at,), (size,)).astype(jnp.uint32)
         if delay is None:
@@ -216,15 +220,16 @@ def _add_by_loop(
 
     def add_rows(turn, buffer):
         rows = [turn * together + k for k in range(together)]
-        return add([piece(i, events.begin[i]) for i in rows], buffer)
+        return add([piece(i) for i in rows], buffer)
 
     def add_long_row(i, buffer):
         def more(carry):
             start, buffer = carry
             return start + size, add([piece(i, start)], buffer)
 
-        row = (events.begin[i], buffer)
-        return lax.while_loop(lambda carry: carry[0] < events.end[i], more, row)[1]
+        pre = events.pre[i]
+        row = (row_ptr[pre], buffer)
+        return lax.while_loop(lambda carry: carry[0] < row_ptr[pre + 1], more, row)[1]
 
     if max_row > size:
         return lax.fori_loop(0, events.count, add_long_row, buffer)
@@ -232,12 +237,13 @@ def _add_by_loop(
     return lax.fori_loop(0, turns, add_rows, buffer)
 
 
-def _add_at_once(offset, fixed_delay, slots, n, buffer, events, post, weight, delay):
+def _add_at_once(offset, fixed_delay, slots, n, buffer, events, row_ptr, post, weight, delay):
     """All edges of a round side by side: each finds its spike in the sum of the row lengths."""
-    capacity = events.begin.shape[0]
-    real = jnp.arange(capacity) < events.count
-    upto = jnp.cumsum(jnp.where(real, events.end - events.begin, 0))
-    before = upto - jnp.where(real, events.end - events.begin, 0)
+    capacity = events.pre.shape[0]
+    begin = row_ptr[events.pre]
+    length = jnp.where(jnp.arange(capacity) < events.count, row_ptr[events.pre + 1] - begin, 0)
+    upto = jnp.cumsum(length)
+    before = upto - length
     n_edges = post.shape[0]
     size = min(2**18, max(n_edges, 1))
 
@@ -247,7 +253,7 @@ def _add_at_once(offset, fixed_delay, slots, n, buffer, events, post, weight, de
         spike = jnp.searchsorted(upto, number, side="right", method="scan_unrolled")
         inside = number < upto[-1]
         spike = jnp.minimum(spike, capacity - 1)
-        edge = jnp.where(inside, events.begin[spike] + number - before[spike], 0)
+        edge = jnp.where(inside, begin[spike] + number - before[spike], 0)
         delays = fixed_delay if delay is None else delay[edge].astype(jnp.int32)
         slot = (events.step[spike] + delays) % slots
         target = jnp.where(inside, slot * n + offset + post[edge].astype(jnp.int32), slots * n)

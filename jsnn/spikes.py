@@ -62,10 +62,10 @@ def index(words: Array) -> Index:
     return Index(words, upto - counts, upto[-1])
 
 
-def compact(spikes: Index, first: Array, capacity: int) -> Array:
-    """Positions of the set bits number first..first+capacity-1, int32 `[capacity]`.
+def compact(spikes: Index, first: Array, capacity: int) -> tuple[Array, Array]:
+    """Words and bits of the set bits number first..first+capacity-1, int32 `[capacity]` each.
 
-    A position is 32 * word + bit. Beyond `spikes.total` the positions mean nothing.
+    Beyond `spikes.total` they mean nothing, but the words exist.
     """
     words, before, _ = spikes
     slots = jnp.arange(capacity, dtype=jnp.int32)
@@ -77,7 +77,7 @@ def compact(spikes: Index, first: Array, capacity: int) -> Array:
     numbers = jnp.arange(words.shape[0], dtype=jnp.int32)
     word = lax.cummax(jnp.zeros(capacity, jnp.int32).at[slot].set(numbers, mode="drop"))
     rank = first + slots - before[word]
-    return word * WORD + _select(words[word], rank.astype(jnp.uint32))
+    return word, _select(words[word], rank.astype(jnp.uint32))
 
 
 def _select(word: Array, rank: Array) -> Array:

@@ -34,7 +34,8 @@ def pack(fired):
 
 @partial(jax.jit, static_argnums=2)
 def compact(words, first, capacity):
-    return spikes.compact(spikes.index(words), first, capacity)
+    word, bit = spikes.compact(spikes.index(words), first, capacity)
+    return spikes.WORD * word + bit
 
 
 total = jax.jit(lambda words: spikes.index(words).total)
