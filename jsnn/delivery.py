@@ -78,8 +78,8 @@ class EventDriven(eqx.Module):
         if rows.post.shape[0] == 0:
             return buffer
         capacity = self.capacity
-        if capacity is None:  # room for 1 % of the cells in every step
-            capacity = min(max(words.shape[0] * n_pre // 100, 64), 8192)
+        if capacity is None:  # room for 0.5 % of the cells in every step
+            capacity = min(max(words.shape[0] * n_pre // 200, 64), 8192)
         capacity = min(capacity, words.shape[0] * n_pre)  # no more spikes than that
         capacity = max(min(capacity, (2**31 - 1) // max(rows.max_row, 1)), 1)  # int32 counts edges
         static = (

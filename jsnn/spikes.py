@@ -94,17 +94,21 @@ def _select(word: Array, rank: Array) -> Array:
 def _cumsum(counts: Array) -> Array:
     """Cumulative sum of counts `[m]`, at most 32 each.
 
-    As two products with triangular matrices, which are exact in float32 below 2^24 and take a
-    third of the time of `jnp.cumsum` on CPU.
+    As products with triangular matrices, a row of 32 at a time and then over the rows: exact in
+    float32 below 2^24, and a fifth of the time of `jnp.cumsum` on CPU, whatever m.
     """
-    m = counts.shape[0]
-    if not 64 <= m <= 2**16:  # beyond, the products cost more than they save
+    if not WORD <= counts.shape[0] < 2**24 // WORD:
         return jnp.cumsum(counts)
-    columns = int(np.sqrt(m)) + 1
-    rows = -(-m // columns)
-    table = jnp.zeros(rows * columns, jnp.float32).at[:m].set(counts.astype(jnp.float32))
-    triangle = np.tri(columns, dtype=np.float32)
-    within = jnp.matmul(table.reshape(rows, columns), triangle.T, precision=lax.Precision.HIGHEST)
-    above = np.tri(rows, k=-1, dtype=np.float32)
-    offsets = jnp.matmul(above, within[:, -1], precision=lax.Precision.HIGHEST)
-    return (within + offsets[:, None]).astype(jnp.int32).reshape(-1)[:m]
+    return _cumsum_exact(counts.astype(jnp.float32)).astype(jnp.int32)
+
+
+def _cumsum_exact(values: Array) -> Array:
+    m, width = values.shape[0], 32
+    rows = -(-m // width)
+    table = jnp.pad(values, (0, rows * width - m)).reshape(rows, width)
+    triangle = np.tri(width, dtype=np.float32)
+    within = jnp.matmul(table, triangle.T, precision=lax.Precision.HIGHEST)
+    if rows > 1:
+        totals = within[:, -1]
+        within += (_cumsum_exact(totals) - totals)[:, None]
+    return within.reshape(-1)[:m]
