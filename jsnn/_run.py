@@ -69,8 +69,7 @@ def run(
     if (key is None) == (state is None):
         raise ValueError("give either key or state, to start from")
     now = state if key is None else network.init(key)
-    check_state(network, now, steps)
-    assert now is not None
+    now = check_state(network, now, steps)
     kept = None
     if checkpoint is not None:
         kept = Checkpoint(checkpoint, _fingerprint(network.on(None), now, record))

@@ -65,7 +65,7 @@ def simulate(
         raise ValueError(f"steps={steps} is negative")
     network = network.checked()
     record, steps = check_record(network, record, int(steps)), int(steps)
-    check_state(network, state, steps)
+    state = check_state(network, state, steps)
     return advance(network, state, steps, steps, record)
 
 

@@ -2,15 +2,18 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jsnn._math import concrete, real_dtype, shortened
+from jsnn.delivery import EventDriven
 from jsnn.network import Network
 from jsnn.state import NEVER, State
 
 
-def check_state(network: Network, state: Any, steps: int = 0) -> None:
-    """Raise unless a state is one of this network, and can go on for so many steps."""
+def check_state(network: Network, state: Any, steps: int = 0) -> State:
+    """The same, as this network keeps it: its other delivery may have counted arrivals in other
+    numbers. Raises unless it is one of this network, and can go on for so many steps."""
     if not isinstance(state, State):
         raise TypeError(f"state={shortened(state)} is no state; give network.init(key)")
     status = [*network.populations, *map("input/{}".format, network.inputs)]
@@ -41,10 +44,16 @@ def check_state(network: Network, state: Any, steps: int = 0) -> None:
             kind = np.dtype(np.int32) if what == "refractory" else real_dtype()
             found = (np.shape(value), getattr(value, "dtype", type(value)))
             leaves[f"{what!r} of population {name!r}"] = (found, ((population.n,), kind))
+    counting, buffers = isinstance(network.delivery, EventDriven), {}
     for name, synapses in network.synapses.items():
         wanted = (synapses.slots, network.populations[synapses.post[0]].n)
         buffer = state.buffers[name]
-        leaves[f"buffer of {name!r}"] = ((buffer.shape, buffer.dtype), (wanted, real_dtype()))
+        kind = synapses.buffer_dtype(counting)
+        other = synapses.buffer_dtype(not counting)
+        if buffer.dtype == other and _holds(buffer, kind):
+            buffer = jnp.asarray(buffer, kind)
+        buffers[name] = buffer
+        leaves[f"buffer of {name!r}"] = ((buffer.shape, buffer.dtype), (wanted, kind))
     for what, (found, wanted) in leaves.items():
         if found != wanted:
             raise ValueError(
@@ -57,6 +66,15 @@ def check_state(network: Network, state: Any, steps: int = 0) -> None:
             f"{steps} steps after the {np.max(done)} of this state are more than {NEVER - 1}, as "
             "far as steps are counted; give less, or a new state"
         )
+    return State(state.step, state.key, state.populations, buffers, state.status)
+
+
+def _holds(buffer: Any, kind: np.dtype) -> bool:
+    """Whether arrivals can be kept as a kind of numbers: whole ones, where they are counted."""
+    values = concrete(buffer)
+    if values is None or not np.issubdtype(kind, np.integer):
+        return True
+    return bool(np.all((values >= 0) & (values <= np.iinfo(kind).max) & (values % 1 == 0)))
 
 
 def raise_if_failed(network: Network, state: State) -> None:

@@ -2,9 +2,9 @@
 
 A projection owns a circular buffer `[slots, n]`: what arrives at each target cell in each of the
 next steps. Slot of step s is s modulo the number of slots. With one weight for all edges the buffer
-counts arrivals, and the weight is applied where it is read: whole numbers add up the same in any
-order. With a weight an edge, rows are added in the order of (step, source), which is the same
-however a run is cut or spread over devices.
+counts arrivals (in narrow integers, unless they shall be differentiated), and the weight is applied
+where it is read: whole numbers add up the same in any order. With a weight an edge, rows are added
+in the order of (step, source), which is the same however a run is cut or spread over devices.
 
 `SegmentSum` is the definition, one line. `EventDriven` gives the same numbers and costs in
 proportion to the spikes.
@@ -110,7 +110,7 @@ def segment_sum_step(buffer: Array, fired: Array, rows: Rows, first_pre: int, st
     post = (step + delay) % slots * n + rows.offset + rows.post.astype(jnp.int32)
     real = jnp.arange(n_edges) < rows.row_ptr[-1]  # devices pad theirs to the same number
     arrivals = jax.ops.segment_sum(jnp.where(real, weight * fired[pre], 0), post, slots * n)
-    return buffer + arrivals.reshape(slots, n)
+    return buffer + arrivals.reshape(slots, n).astype(buffer.dtype)
 
 
 @functools.cache
@@ -260,8 +260,10 @@ def _add_at_once(offset, fixed_delay, slots, n, buffer, events, row_ptr, post, w
         amount = jnp.ones(size, buffer.dtype) if weight is None else weight[edge]
         return done + size, buffer.at[target].add(amount, mode="drop")
 
-    carry = (jnp.zeros((), jnp.int32), buffer)
-    return lax.while_loop(lambda carry: carry[0] < upto[-1], some, carry)[1]
+    # Narrow numbers have no atomic addition on a GPU.
+    wide = buffer.astype(jnp.int32) if jnp.issubdtype(buffer.dtype, jnp.integer) else buffer
+    carry = (jnp.zeros((), jnp.int32), wide)
+    return lax.while_loop(lambda carry: carry[0] < upto[-1], some, carry)[1].astype(buffer.dtype)
 
 
 def _edge_mask(first: int, n: int, n_words: int) -> Array:

@@ -19,7 +19,7 @@ class Edges(eqx.Module):
     `post` `[n_edges]` holds the target of every edge, as uint16 if `n_post` is at most 65536 and
     as int32 otherwise. The edges of source i are `post[row_ptr[i]:row_ptr[i + 1]]`, where
     `row_ptr` is int32 `[n_pre + 1]`. Repeated pairs stand next to each other. `connect` and
-    `sort_edges` make it. `pre` and `max_row` are computed on the host, outside `jit`.
+    `sort_edges` make it. `pre`, `max_row` and `max_column` are computed on the host, outside `jit`.
     """
 
     post: Array
@@ -54,6 +54,11 @@ class Edges(eqx.Module):
     def max_row(self) -> int:
         """The number of edges of the source that has most."""
         return int(np.diff(np.asarray(self.row_ptr)).max())
+
+    @property
+    def max_column(self) -> int:
+        """The number of edges of the target that has most."""
+        return int(_count(np.asarray(self.post), self.n_post).max())
 
 
 def sort_edges(

@@ -220,9 +220,9 @@ class Network(eqx.Module):
             name: population.init(jax.random.fold_in(draw_key, zlib.crc32(name.encode())))
             for name, population in self.populations.items()
         }
-        dtype = real_dtype()
+        counting = isinstance(self.delivery, EventDriven)
         buffers = {
-            name: jnp.zeros((s.slots, self.populations[s.post[0]].n), dtype)
+            name: jnp.zeros((s.slots, self.populations[s.post[0]].n), s.buffer_dtype(counting))
             for name, s in self.synapses.items()
         }
         never = jnp.asarray(NEVER, jnp.int32)
@@ -317,7 +317,7 @@ class Network(eqx.Module):
         synapses, buffer = self.synapses[projection], buffers[projection]
         amount = jax.lax.dynamic_index_in_dim(buffer, step % synapses.slots, 0, keepdims=False)
         weight = coefficients.weights[projection]
-        amount = amount if weight is None else weight * amount
+        amount = amount if weight is None else weight * amount.astype(weight.dtype)
         before = arrivals.get(synapses.receptor)
         return {**arrivals, synapses.receptor: amount if before is None else before + amount}
 
@@ -353,7 +353,8 @@ class Network(eqx.Module):
         # The slot has been read; spikes of step n with a delay d go to slot n + d
         buffers = {}
         for name, synapses in self.synapses.items():
-            buffer = state.buffers[name]
+            kind = synapses.buffer_dtype(isinstance(self.delivery, EventDriven))
+            buffer = state.buffers[name].astype(kind)
             if synapses.max_delay > 0:
                 buffer = buffer.at[step % synapses.slots].set(0)
             population, first, _ = synapses.pre

@@ -13,7 +13,16 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jsnn._divide import Split, split_edges
-from jsnn._math import as_real, check_number, concrete, named, shortened, unknown, whole_steps_array
+from jsnn._math import (
+    as_real,
+    check_number,
+    concrete,
+    named,
+    real_dtype,
+    shortened,
+    unknown,
+    whole_steps_array,
+)
 from jsnn.connect import Pairs, Rule, generator
 from jsnn.delivery import Rows
 from jsnn.distributions import Distribution, is_distribution
@@ -103,6 +112,7 @@ class Synapses(eqx.Module):
     min_delay: int = eqx.field(static=True)
     max_delay: int = eqx.field(static=True)
     max_row: int = eqx.field(static=True)
+    max_column: int = eqx.field(static=True)
 
     def checked(self, target: Population) -> "Synapses":
         """The same; raises unless the weights, which may have been replaced, fit."""
@@ -125,6 +135,15 @@ class Synapses(eqx.Module):
     def slots(self) -> int:
         """How many steps the buffer reaches: one more where arrivals of a step come after it."""
         return max(self.max_delay + (self.min_delay == 0), 1)
+
+    def buffer_dtype(self, event_driven: bool) -> np.dtype:
+        """What arrivals are kept as. With one weight they are counted, unless they shall be
+        differentiated: a source fires at most once a step, so a target's edges bound the count.
+        Narrow, because the buffers of large networks leave the cache (7 % of the time of 50,000
+        cells)."""
+        if not event_driven or np.ndim(self.weight):
+            return real_dtype()
+        return np.dtype(np.uint16 if self.max_column < 2**16 else np.uint32)
 
     def on(self, mesh: Mesh | None, n_local: int) -> "Synapses":
         """The same with the edges divided over the devices of a mesh, `n_local` targets each."""
@@ -246,6 +265,7 @@ def build(
                 low,
                 high,
                 part.max_row,
+                part.max_column,
             )
     return built
 

@@ -10,6 +10,7 @@ from helpers import DT, MODELS, TRACED, assert_same
 
 import jsnn
 from jsnn._simulate import advance
+from jsnn._status import check_state
 
 STEPS = 98  # whole blocks: a shorter last one is compiled apart
 
@@ -65,7 +66,27 @@ def test_single_steps_equal_one_run(net, start, whole):
 
 def test_segment_sum_equals_event_driven(start, whole):
     net = helpers.network(jsnn.SegmentSum())
-    assert_same(helpers.run(net, start, STEPS), whole, programs=2)
+    state, traces = helpers.run(net, start, STEPS)
+    counted = check_state(helpers.network(), state)  # which keeps whole numbers
+    assert_same((counted, traces), whole, programs=2)
+
+
+def test_a_state_goes_on_with_the_other_delivery(net, start, whole):
+    """Burn in with the fast one, differentiate with the other: counts become amounts and back."""
+    summed = helpers.network(jsnn.SegmentSum())
+    half, first = helpers.run(net, start, STEPS // 2)
+    assert half.buffers["a"].dtype == np.uint16
+    state, second = helpers.run(summed, half, STEPS - STEPS // 2)
+    assert state.buffers["a"].dtype == np.float32
+    joined = jax.tree.map(lambda *own: np.concatenate(own), first, second)
+    assert_same((check_state(net, state), joined), whole, programs=2)
+    stepped, _ = summed.step(half)
+    assert stepped.buffers["a"].dtype == np.float32
+
+    amounts = state.buffers["a"].at[0, 0].add(0.5)
+    mixed = eqx.tree_at(lambda s: s.buffers["a"], state, amounts)
+    with pytest.raises(ValueError, match="another network or precision: buffer of 'a'"):
+        jsnn.simulate(net, mixed, 1)
 
 
 @pytest.mark.parametrize("lengths", [(37, 61), (45, 3, 50)])

@@ -200,6 +200,7 @@ def test_storage(n, dtype):
     key = edges.pre.astype(np.int64) * n + np.asarray(edges.post)
     assert edges.pre.dtype == np.int32 and (np.diff(key) >= 0).all()
     assert edges.max_row == np.bincount(edges.pre).max()
+    assert edges.max_column == np.bincount(edges.post).max()
     assert np.asarray(edges.post).max() == n - 1  # the last index of the dtype is reached
 
 
@@ -213,7 +214,7 @@ def test_edges_pass_through_jit():
 def test_no_edges():
     for rule in (FixedIndegree(0), FixedTotalNumber(0, multapses=False), Pairs([], [])):
         edges = connect(rule, 0, 3, 4)
-        assert len(edges) == 0 and edges.max_row == 0 and edges.pre.size == 0
+        assert len(edges) == 0 and edges.max_row == edges.max_column == edges.pre.size == 0
 
 
 def sorted_by_hand(pre, post):
