@@ -232,6 +232,20 @@ def test_every_cell_firing_in_one_step_arrives_everywhere():
     np.testing.assert_allclose(v[[7, 8, 11]], np.outer([0, 1, 1], np.full(N, N * 0.5)), atol=1e-4)
 
 
+@pytest.mark.parametrize("n, kind", [(2**16 - 1, np.uint16), (2**16, np.uint32)])
+def test_counts_are_wide_enough_for_every_source_at_once(n, kind):
+    many = jsnn.Population(LIF(), n, {"x": Delta()}, initial={"v": 100.0})
+    target = jsnn.Population(LIF(tau_m=1e9, v_th=1e9, e_l=0.0), 2, {"x": Delta()})
+    net = jsnn.Network(
+        {"many": many, "post": target},
+        {"p": jsnn.Projection("many", "post", AllToAll(), weight=1.0, delay=0.1)},
+        dt=0.1,
+        key=jax.random.key(1),
+    )
+    assert net.init(jax.random.key(0)).buffers["p"].dtype == kind
+    np.testing.assert_allclose(arrived(net, 2)[1], n, rtol=1e-6)
+
+
 @pytest.mark.parametrize("delivery", [EventDriven(), SegmentSum()])
 def test_delays_from_zero_on(delivery):
     """Of one projection, given in the order opposite to its storage, and of another besides."""
