@@ -8,7 +8,7 @@ from jax import Array, lax
 
 from jsnn import spikes as spikes_
 from jsnn._divide import AXIS
-from jsnn.delivery import EventDriven, Rows
+from jsnn.delivery import EventDriven, Rows, not_differentiable
 from jsnn.inputs import Cells
 from jsnn.network import Network
 from jsnn.record import Block, Recorder
@@ -51,13 +51,15 @@ def block(
         return (done + 1, populations), (bits, {} if event_driven else fired, samples)
 
     # Counting the steps, though `length` is known, lets what follows depend on the loop: XLA would
-    # otherwise clear the buffers beside it, and copy them for that, four times a block.
+    # otherwise clear the buffers beside it, and copy them for that, four times a block. A loop of
+    # counted length has no gradient, so where there may be one the length itself is taken.
     start = (jnp.zeros((), jnp.int32), state.populations)
     (done, populations), (bits, fired, samples) = _scan(
         one, start, (steps, arrivals, currents), length
     )
+    cleared = done if event_driven else length
     if event_driven and network.synapses:
-        populations = _not_differentiable(populations)
+        populations = not_differentiable(populations)
 
     # (b) the spikes of the block, of all devices
     words = {name: spikes_.pack(own) for name, own in bits.items()}
@@ -74,7 +76,7 @@ def block(
     for name, synapses in network.synapses.items():
         buffer = state.buffers[name]
         if synapses.max_delay > 0:
-            buffer = _clear(buffer, steps, done)
+            buffer = _clear(buffer, steps, cleared)
         population, first_pre, _ = synapses.pre
         sent = everyone[population] if event_driven else fired[population]
         waiting[name] = network.delivery(buffer, sent, rows[name], first_pre, state.step)
@@ -87,7 +89,7 @@ def block(
         }
         for name, synapses in network.synapses.items():
             if synapses.min_delay == 0:
-                waiting[name] = _clear(waiting[name], steps, done)
+                waiting[name] = _clear(waiting[name], steps, cleared)
 
     block = Block(offset, steps, words, bits, samples)
     buffers = {name: own.write(network, name, buffers[name], block) for name, own in record.items()}
@@ -127,19 +129,3 @@ def _clear(buffer: Array, steps: Array, length: int | Array) -> Array:
         return lax.dynamic_update_slice_in_dim(buffer, empty, steps[i] % slots, 0)
 
     return lax.fori_loop(0, length, clear, buffer)
-
-
-@jax.custom_vjp
-def _not_differentiable(populations):
-    """The identity, which refuses to be differentiated: the counts in the buffers would cut the
-    gradient through the spikes in silence."""
-    return populations
-
-
-def _refuse(populations):
-    raise NotImplementedError(
-        "EventDriven delivery is not differentiable; build the network with delivery=SegmentSum()"
-    )
-
-
-_not_differentiable.defvjp(_refuse, _refuse)

@@ -50,7 +50,8 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
         buffer = state.buffers[name]
         kind = synapses.buffer_dtype(counting)
         other = synapses.buffer_dtype(not counting)
-        if buffer.dtype == other and _holds(buffer, kind):
+        counts = np.issubdtype(buffer.dtype, np.integer)
+        if (buffer.dtype == other and _holds(buffer, kind)) or (counts and _is_empty(buffer)):
             buffer = jnp.asarray(buffer, kind)
         buffers[name] = buffer
         leaves[f"buffer of {name!r}"] = ((buffer.shape, buffer.dtype), (wanted, kind))
@@ -67,6 +68,11 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
             "far as steps are counted; give less, or a new state"
         )
     return State(state.step, state.key, state.populations, buffers, state.status)
+
+
+def _is_empty(buffer: Any) -> bool:
+    values = concrete(buffer)
+    return values is not None and not values.any()
 
 
 def _holds(buffer: Any, kind: np.dtype) -> bool:

@@ -99,6 +99,22 @@ class EventDriven(eqx.Module):
 Delivery = SegmentSum | EventDriven
 
 
+@jax.custom_vjp
+def not_differentiable(populations):
+    """The identity, which refuses to be differentiated: the counts in the buffers would cut the
+    gradient through the spikes in silence."""
+    return populations
+
+
+def _refuse(populations):
+    raise NotImplementedError(
+        "EventDriven delivery is not differentiable; build the network with delivery=SegmentSum()"
+    )
+
+
+not_differentiable.defvjp(_refuse, _refuse)
+
+
 def segment_sum_step(buffer: Array, fired: Array, rows: Rows, first_pre: int, step: Array) -> Array:
     """Add the spikes of one step, amplitudes `[n_pre_population]`, to the buffer."""
     slots, n = buffer.shape

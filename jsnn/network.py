@@ -27,7 +27,7 @@ from jsnn._math import (
 )
 from jsnn._memory import check_memory, check_plan, size
 from jsnn._random import key_words
-from jsnn.delivery import Delivery, EventDriven, segment_sum_step
+from jsnn.delivery import Delivery, EventDriven, not_differentiable, segment_sum_step
 from jsnn.inputs import Cells, NoiseCurrent, Poisson, SpikeList, StepCurrent, Target
 from jsnn.population import Population, PopulationState
 from jsnn.projection import (
@@ -350,11 +350,13 @@ class Network(eqx.Module):
             coefficients, state.populations, state.buffers, arrivals, currents, step
         )
 
+        counting = isinstance(self.delivery, EventDriven)
+        if counting and self.synapses:
+            populations = not_differentiable(populations)
         # The slot has been read; spikes of step n with a delay d go to slot n + d
         buffers = {}
         for name, synapses in self.synapses.items():
-            kind = synapses.buffer_dtype(isinstance(self.delivery, EventDriven))
-            buffer = state.buffers[name].astype(kind)
+            buffer = state.buffers[name].astype(synapses.buffer_dtype(counting))
             if synapses.max_delay > 0:
                 buffer = buffer.at[step % synapses.slots].set(0)
             population, first, _ = synapses.pre

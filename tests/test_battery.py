@@ -227,6 +227,73 @@ def test_gradient_equals_central_differences(gradients, name):
         np.testing.assert_allclose(found[name][key], wanted[name][key], rtol=1e-6, err_msg=key)
 
 
+def across_synapses(delay, weight, delivery):
+    """Cells that are told when to fire, onto cells that do not."""
+    silent = jsnn.neurons.LIF(v_th=1e6)
+    return jsnn.Network(
+        {
+            "pre": jsnn.Population(jsnn.neurons.LIF(), 3, {"x": jsnn.receptors.Delta()}),
+            "post": jsnn.Population(silent, 4, {"x": jsnn.receptors.Delta()}),
+        },
+        {"p": jsnn.Projection("pre", "post", jsnn.connect.AllToAll(), weight=weight, delay=delay)},
+        {"s": jsnn.inputs.SpikeList("pre", [0.3, 0.9, 1.1], [0, 1, 2], 50.0)},
+        dt=0.1,
+        key=jax.random.key(1),
+        delivery=delivery,
+    )
+
+
+def by_steps(net, state, steps):
+    return jax.lax.scan(lambda s, _: (net.step(s)[0], None), state, None, length=steps)[0]
+
+
+def by_blocks(net, state, steps):
+    return jsnn.simulate(net, state, steps).state
+
+
+@pytest.mark.parametrize("way", [by_blocks, by_steps])
+@pytest.mark.parametrize("delay", [0.0, 0.3])
+@pytest.mark.parametrize("weight", [1.5, np.linspace(1.0, 2.0, 12)])
+def test_gradient_of_a_weight_across_a_projection(way, delay, weight):
+    """The membrane is linear in the weights: its gradient is what one mV decays to."""
+    with jax.enable_x64(True):
+        net = across_synapses(delay, weight, jsnn.SegmentSum())
+
+        def last(weight):
+            own = eqx.tree_at(lambda n: n.synapses["p"].weight, net, weight)
+            end = way(own, own.init(jax.random.key(0)), 40)
+            return jnp.sum(end.populations["post"].cell["v"])
+
+        found = jax.grad(last)(jnp.asarray(weight, float))
+        left = np.array([40 - round((t + delay) / 0.1) for t in (0.3, 0.9, 1.1)])
+        wanted = np.repeat(np.exp(-0.1 * left / float(net.populations["post"].neuron.tau_m)), 4)
+        wanted = wanted if np.ndim(weight) else wanted.sum()
+        np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
+def test_a_new_state_fits_weights_of_each_edge_put_in_later():
+    net = across_synapses(0.3, 1.5, jsnn.EventDriven())
+    state = net.init(jax.random.key(0))
+    own = eqx.tree_at(lambda n: n.synapses["p"].weight, net, jnp.full(12, 1.5))
+    found, wanted = (jsnn.simulate(n, state, 20).state.populations["post"] for n in (own, net))
+    np.testing.assert_allclose(found.cell["v"], wanted.cell["v"])
+    under_way = jsnn.simulate(net, state, 5).state  # counts, which are no amounts
+    with pytest.raises(ValueError, match="buffer of 'p' is uint16"):
+        jsnn.simulate(own, under_way, 20)
+
+
+@pytest.mark.parametrize("way", [by_blocks, by_steps])
+def test_no_way_through_event_driven_loses_gradients_in_silence(way):
+    net = across_synapses(0.3, 1.5, jsnn.EventDriven())
+
+    def last(current):
+        own = eqx.tree_at(lambda n: n.populations["pre"].neuron.i_e, net, current)
+        return jnp.sum(way(own, own.init(jax.random.key(0)), 9).populations["post"].cell["v"])
+
+    with pytest.raises(NotImplementedError, match="delivery=SegmentSum"):
+        jax.grad(last)(jnp.asarray(0.0))
+
+
 def test_event_driven_refuses_to_be_differentiated(net, start):
     def last(v):
         moved = eqx.tree_at(lambda s: s.populations["delta"].cell["v"], start, v)
