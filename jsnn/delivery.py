@@ -2,9 +2,9 @@
 
 A projection owns a circular buffer `[slots, n]`: what arrives at each target cell in each of the
 next steps. Slot of step s is s modulo the number of slots. With one weight for all edges the buffer
-counts arrivals (in narrow integers, unless they shall be differentiated), and the weight is applied
-where it is read: whole numbers add up the same in any order. With a weight an edge, rows are added
-in the order of (step, source), which is the same however a run is cut or spread over devices.
+counts arrivals (under `EventDriven` in narrow integers), and the weight is applied where it is
+read: whole numbers add up the same in any order. With a weight an edge, rows are added in the order
+of (step, source), which is the same however a run is cut or spread over devices.
 
 `SegmentSum` is the definition, one line. `EventDriven` gives the same numbers and costs in
 proportion to the spikes.
@@ -201,12 +201,15 @@ def _add_by_loop(
 
     1 to 2 ns an edge. One scatter for all rows of a round takes 3 ns; an inner loop over single
     edges 5.5. Rows are fetched from far away, each to its own place: several slices in one kernel
-    wait for memory together, and share the cost of starting it (a sixth of the time).
+    wait for memory together, and share the cost of starting it (a tenth of the time).
     """
     n_edges = post.shape[0]
     size = min(chunk, n_edges)
-    # XLA makes one kernel of up to 8 slices; their targets should fit in the first-level cache.
-    together = min(max(8192 // size, 1), 8) if max_row <= size else 1
+    # XLA makes one kernel of up to 8 slices; their targets should fit in the first-level cache. It
+    # also cuts a kernel of more operations than bytes, from some thousand lanes on, over the thread
+    # pool, which takes longer than the kernel: as with the slots of own delays.
+    most = 8192 if delay is None else 2048
+    together = min(max(most // size, 1), 8) if max_row <= size else 1
     lanes = jnp.arange(size, dtype=jnp.uint32)
     # Unsigned indices spare the scatter the test for negative ones.
     base = ((events.step + fixed_delay) % slots * n + offset).astype(jnp.uint32)

@@ -137,8 +137,8 @@ class Synapses(eqx.Module):
         return max(self.max_delay + (self.min_delay == 0), 1)
 
     def buffer_dtype(self, event_driven: bool) -> np.dtype:
-        """What arrivals are kept as. With one weight they are counted, unless they shall be
-        differentiated: a source fires at most once a step, so a target's edges bound the count.
+        """What arrivals are kept as. With one weight they are counted, in whole numbers where no
+        gradient passes: a source fires at most once a step, so a target's edges bound the count.
         Narrow, because the buffers of large networks leave the cache (7 % of the time of 50,000
         cells)."""
         if not event_driven or np.ndim(self.weight):
