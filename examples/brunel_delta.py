@@ -103,15 +103,8 @@ def build_frozen(path: str) -> jsnn.Network:
     It holds `pre`, `post`, `weight` (mV) of every edge, `in_step` and `in_neuron` of every input
     spike (stamps in steps), and `J`, `delay_steps` and `dt`.
     """
-    try:
-        file = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        raise ValueError(f"{path} is no .npz file") from None
-    with file:
-        wanted = ("pre", "post", "weight", "in_step", "in_neuron", "J", "delay_steps", "dt")
-        if missing := [name for name in wanted if name not in file.files]:
-            raise ValueError(f"{path} lacks {missing}")
-        frozen = {name: file[name] for name in wanted}
+    wanted = ("pre", "post", "weight", "in_step", "in_neuron", "J", "delay_steps", "dt")
+    frozen = common.load_frozen(path, wanted)
     pre, post, weight = frozen["pre"], frozen["post"], frozen["weight"]
     n = int(max(pre.max(), post.max())) + 1
     dt = float(frozen["dt"])

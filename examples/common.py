@@ -5,7 +5,7 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ import numpy as np
 from jsnn import plot
 
 
-def parser(description: str, duration: float) -> argparse.ArgumentParser:
-    """The options that every example takes."""
+def parser(
+    description: str, duration: float, devices: int | None = None
+) -> argparse.ArgumentParser:
+    """The options that every example takes. By default it uses so many devices, or all cores."""
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -32,8 +34,13 @@ def parser(description: str, duration: float) -> argparse.ArgumentParser:
     made.add_argument(
         "--frozen", metavar="FILE.npz", help="take edges, input spikes and initial values from it"
     )
+    cores = " (default: the CPU cores)" if devices is None else ""
     made.add_argument(
-        "--devices", type=int, metavar="N", help="to divide the cells over (default: the CPU cores)"
+        "--devices",
+        type=int,
+        metavar="N",
+        default=argparse.SUPPRESS if devices is None else devices,
+        help=f"to divide the cells over{cores}",
     )
     return made
 
@@ -52,6 +59,7 @@ def run(main: Callable[[argparse.Namespace], None], made: argparse.ArgumentParse
 def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse and check, and set JAX up, which has to happen before its first array."""
     args = made.parse_args()
+    args.devices = getattr(args, "devices", None)
     for name, ending in (("save", ".npz"), ("frozen", ".npz")):
         given = getattr(args, name)
         if given is not None and not given.endswith(ending):
@@ -95,6 +103,24 @@ def _can_be_made(folder: Path) -> bool:
     """Whether a folder, or the nearest of those above it that exist, can be written."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     return there.is_dir() and os.access(there, os.W_OK)
+
+
+def load_frozen(path: str, wanted: Sequence[str], also: Sequence[str] = ()) -> dict[str, Any]:
+    """The wanted arrays of an .npz file, which must be there, and those of the others that are."""
+    try:
+        file = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise ValueError(f"{path} is no .npz file") from None
+    with file:
+        if missing := [name for name in wanted if name not in file.files]:
+            raise ValueError(f"{path} lacks {missing}")
+        return {name: file[name] for name in (*wanted, *also) if name in file.files}
+
+
+def figure_names(path: str, n: int) -> list[str]:
+    """FILE, and FILE with -2, -3 before the ending for further figures."""
+    stem, ending = os.path.splitext(path)
+    return [path, *(f"{stem}-{i}{ending}" for i in range(2, n + 1))]
 
 
 def write_json(path: str | None, values: Mapping[str, Any]) -> None:

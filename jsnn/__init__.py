@@ -8,6 +8,7 @@ from jsnn import neurons as neurons
 from jsnn import plot as plot
 from jsnn import receptors as receptors
 from jsnn import record as record
+from jsnn import release as release
 from jsnn import solvers as solvers
 from jsnn import surrogate as surrogate
 from jsnn._run import run as run

@@ -8,10 +8,11 @@ from jax import Array, lax
 
 from jsnn import spikes as spikes_
 from jsnn._divide import AXIS
+from jsnn._samples import Block, Sources
 from jsnn.delivery import EventDriven, Rows, not_differentiable
 from jsnn.inputs import Cells
 from jsnn.network import Network
-from jsnn.record import Block, Recorder
+from jsnn.record import Recorder
 from jsnn.state import NetworkCoefficients, State
 
 
@@ -72,14 +73,25 @@ def block(
         fired = {n: lax.all_gather(own, AXIS, axis=1, tiled=True) for n, own in fired.items()}
 
     # (c) the slots that have been read are cleared, and the spikes delivered
-    waiting = {}
+    waiting, releases, sources = {}, {}, {}
     for name, synapses in network.synapses.items():
         buffer = state.buffers[name]
         if synapses.max_delay > 0:
             buffer = _clear(buffer, steps, cleared)
         population, first_pre, _ = synapses.pre
         sent = everyone[population] if event_driven else fired[population]
-        waiting[name] = network.delivery(buffer, sent, rows[name], first_pre, state.step)
+        waiting[name], release = network.delivery(
+            buffer,
+            state.releases.get(name),
+            sent,
+            rows[name],
+            first_pre,
+            state.step,
+            network.dt,
+        )
+        if release is not None:
+            sources[name] = Sources(rows[name], state.releases[name], sent, first_pre)
+            releases[name] = release
     if any(synapses.min_delay == 0 for synapses in network.synapses.values()):
         populations = network.receive_at_once(coefficients, populations, waiting, state.step)
         # The block is one step, and its end is after these arrivals
@@ -91,14 +103,15 @@ def block(
             if synapses.min_delay == 0:
                 waiting[name] = _clear(waiting[name], steps, cleared)
 
-    block = Block(offset, steps, words, bits, samples)
+    device = 0 if network.mesh is None else lax.axis_index(AXIS)
+    block = Block(offset, steps, words, bits, samples, sources, device)
     buffers = {name: own.write(network, name, buffers[name], block) for name, own in record.items()}
     counts = {
         name: own + jnp.sum(lax.population_count(words[name])).astype(jnp.int32)
         for name, own in counts.items()
     }
     status = network.check(state.status, coefficients, populations, steps, length)
-    state = State(state.step + length, state.key, populations, waiting, status)
+    state = State(state.step + length, state.key, populations, waiting, releases, status)
     return state, buffers, counts
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -102,6 +103,12 @@ def plain(value: Any) -> Any:
     """A NumPy or JAX scalar as the Python number it holds, fit for a static field."""
     is_scalar = hasattr(value, "item") and not isinstance(value, Tracer) and np.ndim(value) == 0
     return value.item() if is_scalar else value
+
+
+def remade(part: Any) -> Any:
+    """A module as its constructor makes it of its fields; one that takes others is left alone."""
+    taken = inspect.signature(type(part)).parameters
+    return type(part)(**vars(part)) if set(vars(part)) <= set(taken) else part
 
 
 def check_cells(name: str, value: Any, n: int) -> None:

@@ -1,6 +1,7 @@
 """The pure loop over blocks of steps, on one device or several."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,6 @@ from jsnn._divide import AXIS, pad_cells, padded
 from jsnn._math import named, shortened
 from jsnn._memory import check_memory, size
 from jsnn._status import check_state
-from jsnn.delivery import Rows
 from jsnn.network import Network
 from jsnn.record import Recorder, Spikes
 from jsnn.state import State
@@ -120,14 +120,17 @@ def _advance(
             name: _pad_zero(own, whole[network.synapses[name].post[0]])
             for name, own in state.buffers.items()
         },
+        state.releases,
         state.status,
     )
     loop = partial(_loop, network, record, local, capacity)
     if network.mesh is None:
         rows = {name: synapses.rows() for name, synapses in network.synapses.items()}
-        wide, buffers, counts = loop(wide, coefficients, _arrays(rows), steps)
+        wide, buffers, counts = loop(wide, coefficients, rows, steps)
     else:
         rows = {name: s.rows_of_devices() for name, s in network.synapses.items()}
+        releases = {n: network.synapses[n].divide(own) for n, own in state.releases.items()}
+        wide = replace(wide, releases=releases)
         divided: Any = PartitionSpec(AXIS)
         same: Any = PartitionSpec()
         state_spec = State(
@@ -135,6 +138,7 @@ def _advance(
             same,
             jax.tree.map(lambda _: divided, wide.populations),
             jax.tree.map(lambda _: PartitionSpec(None, AXIS), wide.buffers),
+            jax.tree.map(lambda _: divided, wide.releases),
             jax.tree.map(lambda _: same, wide.status),
         )
         cells_spec = coefficients._replace(
@@ -166,7 +170,9 @@ def _advance(
             in_specs=(state_spec, cells_spec, divided, *traced_spec),
             out_specs=(state_spec, record_spec, same),
             check_vma=False,
-        )(wide, coefficients, _arrays(rows), *traced)
+        )(wide, coefficients, rows, *traced)
+        releases = {n: network.synapses[n].gather(own) for n, own in wide.releases.items()}
+        wide = replace(wide, releases=releases)
     narrow = State(
         wide.step,
         wide.key,
@@ -175,6 +181,7 @@ def _advance(
             for name, own in wide.populations.items()
         },
         {name: own[:, : n[network.synapses[name].post[0]]] for name, own in wide.buffers.items()},
+        wide.releases,
         wide.status,
     )
     if network.mesh is not None:  # where the state was, so that the next call finds it the same
@@ -198,9 +205,10 @@ advance_from_host = eqx.filter_jit(  # pyright: ignore[reportCallIssue]
 def _loop(network, record, local, capacity, state, coefficients, rows, steps):
     """All blocks of a device (or of the only one)."""
     axis = None if network.mesh is None else AXIS
-    if axis is not None:
-        rows = jax.tree.map(lambda leaf: leaf[0], rows)
-    rows = _with_static(network, rows)
+    if axis is not None:  # the part of each device has the device as first axis
+        own = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)  # noqa: E731
+        rows = own(rows)
+        state = replace(state, releases=own(state.releases))
     device = 0 if axis is None else lax.axis_index(axis)
     first = {name: device * n for name, n in local.items()}
     length = network.block
@@ -227,7 +235,8 @@ def _loop(network, record, local, capacity, state, coefficients, rows, steps):
     if axis is not None:
         counts = lax.psum(counts, axis)
         status = lax.pmin(state.status, axis)
-        state = State(state.step, state.key, state.populations, state.buffers, status)
+        releases = jax.tree.map(lambda leaf: leaf[None], state.releases)
+        state = replace(state, releases=releases, status=status)
         buffers = {
             name: own if record[name].is_divided else lax.psum(own, axis)
             for name, own in buffers.items()
@@ -248,16 +257,3 @@ def _cells_spec(tree: Any, n: int) -> Any:
         return PartitionSpec(*[None] * (leaf.ndim - 1), AXIS)
 
     return jax.tree.map(spec, tree)
-
-
-def _arrays(rows: dict[str, Rows]) -> dict[str, tuple]:
-    return {name: (r.row_ptr, r.post, r.weight, r.delay) for name, r in rows.items()}
-
-
-def _with_static(network: Network, arrays: dict[str, tuple]) -> dict[str, Rows]:
-    made = {}
-    for name, (row_ptr, post, weight, delay) in arrays.items():
-        synapses = network.synapses[name]
-        whole = synapses.rows() if network.mesh is None else synapses.rows_of_devices()
-        made[name] = whole._replace(row_ptr=row_ptr, post=post, weight=weight, delay=delay)
-    return made

@@ -8,6 +8,7 @@ import numpy as np
 from jsnn._math import concrete, real_dtype, shortened
 from jsnn.delivery import EventDriven
 from jsnn.network import Network
+from jsnn.release import ReleaseState
 from jsnn.state import NEVER, State
 
 
@@ -16,10 +17,12 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
     numbers. Raises unless it is one of this network, and can go on for so many steps."""
     if not isinstance(state, State):
         raise TypeError(f"state={shortened(state)} is no state; give network.init(key)")
+    releasing = {name: s for name, s in network.synapses.items() if not s.is_constant}
     status = [*network.populations, *map("input/{}".format, network.inputs)]
     for what, names, own in (
         ("populations", state.populations, network.populations),
         ("buffers", state.buffers, network.synapses),
+        ("releases", state.releases, releasing),
         ("status", state.status, status),
     ):
         if set(names) != set(own):
@@ -55,6 +58,23 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
             buffer = jnp.asarray(buffer, kind)
         buffers[name] = buffer
         leaves[f"buffer of {name!r}"] = ((buffer.shape, buffer.dtype), (wanted, kind))
+    releases = {}
+    for name, synapses in releasing.items():
+        own, fresh = state.releases[name], synapses.init_release(counting)
+        # Always zero, and there for the gradient alone
+        releases[name] = ReleaseState(own.values, own.last, fresh.deviation)
+        if counting == bool(own.deviation):
+            own = releases[name]
+        releases[name] = own
+        if set(own.values) != set(fresh.values):
+            raise ValueError(
+                f"state is of another network: the release of {name!r} has {sorted(own.values)}, "
+                f"and this network's {sorted(fresh.values)}"
+            )
+        for what, value in {**fresh.values, "last": fresh.last}.items():
+            there = own.last if what == "last" else own.values[what]
+            kind = (np.shape(there), getattr(there, "dtype", type(there)))
+            leaves[f"{what!r} of the release of {name!r}"] = (kind, (value.shape, value.dtype))
     for what, (found, wanted) in leaves.items():
         if found != wanted:
             raise ValueError(
@@ -67,7 +87,7 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
             f"{steps} steps after the {np.max(done)} of this state are more than {NEVER - 1}, as "
             "far as steps are counted; give less, or a new state"
         )
-    return State(state.step, state.key, state.populations, buffers, state.status)
+    return State(state.step, state.key, state.populations, buffers, releases, state.status)
 
 
 def _is_empty(buffer: Any) -> bool:

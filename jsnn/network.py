@@ -15,6 +15,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.sharding import Mesh
 
+from jsnn._build import build
 from jsnn._divide import mesh_of, pad_cells, padded
 from jsnn._math import (
     check_key,
@@ -34,7 +35,6 @@ from jsnn.projection import (
     Connections,
     Projection,
     Synapses,
-    build,
     check_sign,
     locate,
     receptor_of,
@@ -225,9 +225,13 @@ class Network(eqx.Module):
             name: jnp.zeros((s.slots, self.populations[s.post[0]].n), s.buffer_dtype(counting))
             for name, s in self.synapses.items()
         }
+        releases = {
+            name: s.init_release(counting) for name, s in self.synapses.items() if not s.is_constant
+        }
         never = jnp.asarray(NEVER, jnp.int32)
         status = {name: never for name in [*self.populations, *map("input/{}".format, self.inputs)]}
-        return State(jnp.zeros((), jnp.int32), key_words(run_key), populations, buffers, status)
+        start = jnp.zeros((), jnp.int32)
+        return State(start, key_words(run_key), populations, buffers, releases, status)
 
     def prepare(self) -> NetworkCoefficients:
         """Turn all parameters into coefficients, once, outside the loop over steps."""
@@ -354,15 +358,18 @@ class Network(eqx.Module):
         if counting and self.synapses:
             populations = not_differentiable(populations)
         # The slot has been read; spikes of step n with a delay d go to slot n + d
-        buffers = {}
+        buffers, releases = {}, {}
         for name, synapses in self.synapses.items():
             buffer = state.buffers[name].astype(synapses.buffer_dtype(counting))
             if synapses.max_delay > 0:
                 buffer = buffer.at[step % synapses.slots].set(0)
             population, first, _ = synapses.pre
-            buffers[name] = segment_sum_step(
-                buffer, fired[population], synapses.rows(), first, step
+            rows, release = synapses.rows(), state.releases.get(name)
+            buffers[name], release = segment_sum_step(
+                buffer, release, fired[population], rows, first, step, self.dt
             )
+            if release is not None:
+                releases[name] = release
 
         # A delay of 0 acts at once
         populations = self.receive_at_once(coefficients, populations, buffers, step)
@@ -371,7 +378,7 @@ class Network(eqx.Module):
                 buffers[name] = buffers[name].at[step % synapses.slots].set(0)
 
         status = self.check(state.status, coefficients, populations, n[None], 1)
-        return State(n + 1, state.key, populations, buffers, status), fired
+        return State(n + 1, state.key, populations, buffers, releases, status), fired
 
     def check(
         self,

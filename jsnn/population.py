@@ -1,6 +1,5 @@
 """n copies of a neuron with its receptors, solver and initial state."""
 
-import inspect
 import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from jsnn._math import (
     check_number,
     concrete,
     real_dtype,
+    remade,
     shortened,
     unknown,
     whole_steps_array,
@@ -192,12 +192,12 @@ class Population(eqx.Module):
 
         The constructors see what they are given; this sees what was put in its place since.
         """
-        receptors = {name: _remade(receptor) for name, receptor in self.receptors.items()}
+        receptors = {name: remade(receptor) for name, receptor in self.receptors.items()}
         # The dictionary as a whole: inside `tree_at` its values have another order
         self = eqx.tree_at(
             lambda p: (p.neuron, p.surrogate, p.receptors),
             self,
-            (_remade(self.neuron), _remade(self.surrogate), receptors),
+            (remade(self.neuron), remade(self.surrogate), receptors),
         )
         for part in (self.neuron, *self.receptors.values()):
             for name, value in vars(part).items():
@@ -290,12 +290,6 @@ def _vector_field(system: System, y: Any, current: Array) -> Any:
         "cell": system.neuron.vector_field(y["cell"], current),
         "receptors": {n: r.vector_field(y["receptors"][n]) for n, r in system.receptors.items()},
     }
-
-
-def _remade(part: Any) -> Any:
-    """A module as its constructor makes it of its fields; one that takes others is left alone."""
-    taken = inspect.signature(type(part)).parameters
-    return type(part)(**vars(part)) if set(vars(part)) <= set(taken) else part
 
 
 def _bounds(name: str, part: slice, n: int) -> tuple[int, int]:

@@ -17,17 +17,17 @@ from jsnn._math import (
     as_real,
     check_number,
     concrete,
-    named,
     real_dtype,
+    remade,
     shortened,
     unknown,
-    whole_steps_array,
 )
-from jsnn.connect import Pairs, Rule, generator
+from jsnn.connect import Rule
 from jsnn.delivery import Rows
 from jsnn.distributions import Distribution, is_distribution
-from jsnn.edges import Edges, between, check_edges, narrow, sort_edges
+from jsnn.edges import Edges
 from jsnn.population import Population
+from jsnn.release import Constant, Release, ReleaseState
 
 
 class Projection(eqx.Module):
@@ -44,11 +44,15 @@ class Projection(eqx.Module):
     - `delay`: ms, whole steps; the same choice. 0 hands a spike on in the step that it is fired in.
       Drawn delays are rounded to whole steps, of which there is at least one.
     - `receptor`: its name; may be left out where there is only one.
+    - `release`: short-term plasticity, of `jsnn.release`. Each of its parameters is a scalar,
+      `[n_pre]` (over the union of a list), or as a weight is: `[n_edges]` or a distribution. It
+      keeps a state for each source, and for each edge only where a parameter is given by edge.
     """
 
     rule: Any
     weight: Any
     delay: Any
+    release: Release
     pre: tuple[str, ...] = eqx.field(static=True)
     post: tuple[str, ...] = eqx.field(static=True)
     receptor: str | None = eqx.field(static=True)
@@ -62,6 +66,7 @@ class Projection(eqx.Module):
         weight: ArrayLike | Distribution,
         delay: ArrayLike | Distribution,
         receptor: str | None = None,
+        release: Release | None = None,
     ):
         if isinstance(rule, type) or not isinstance(rule, (Rule, Edges)):
             raise TypeError(
@@ -70,6 +75,11 @@ class Projection(eqx.Module):
             )
         if receptor is not None and not isinstance(receptor, str):
             raise TypeError(f"receptor={shortened(receptor)} is not a name; give one, as 'ex'")
+        release = Constant() if release is None else release
+        if not isinstance(release, Release):
+            raise TypeError(
+                f"release={shortened(release)} is no release; give one, as TsodyksMarkram(U=0.6)"
+            )
         self.pre, self.post = _addresses("pre", pre), _addresses("post", post)
         self.rule, self.receptor = rule, receptor
         given: dict[str, Any] = {"weight": weight, "delay": delay}
@@ -83,7 +93,7 @@ class Projection(eqx.Module):
                 "delay is traced; delays set the shape of the buffers and are given outside jit, "
                 "vmap and grad"
             )
-        self.weight, self.delay = weight, delay
+        self.weight, self.delay, self.release = weight, delay, release
 
 
 class Connections(NamedTuple):
@@ -99,12 +109,14 @@ class Synapses(eqx.Module):
     """A projection as built: its edges in storage order between one part and another.
 
     `weight` is a scalar or `[n_edges]`, and may be trained; `delay` is None if all edges have
-    `min_delay`, else `[n_edges]` narrow integers, in steps.
+    `min_delay`, else `[n_edges]` narrow integers, in steps. The parameters of `release` are scalars
+    or `[n_pre]`, or, if `per_edge`, `[n_edges]`.
     """
 
     edges: Edges
     weight: Array
     delay: Array | None
+    release: Release
     split: Split | None
     pre: tuple[str, int, int] = eqx.field(static=True)
     post: tuple[str, int, int] = eqx.field(static=True)
@@ -113,9 +125,10 @@ class Synapses(eqx.Module):
     max_delay: int = eqx.field(static=True)
     max_row: int = eqx.field(static=True)
     max_column: int = eqx.field(static=True)
+    per_edge: bool = eqx.field(static=True)
 
     def checked(self, target: Population) -> "Synapses":
-        """The same; raises unless the weights, which may have been replaced, fit."""
+        """The same; raises unless weights and release, which may have been replaced, fit."""
         dtype = getattr(self.weight, "dtype", np.dtype(object))
         if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
             check_number("weight", self.weight)
@@ -129,7 +142,34 @@ class Synapses(eqx.Module):
                 if not jnp.all(jnp.isfinite(self.weight)):
                     raise ValueError("weight is not finite; give finite numbers")
         check_sign(target, self.receptor, self.weight)
-        return self
+        release, n = remade(self.release), self.n_releases
+        for name, value in vars(release).items():
+            if np.shape(value) not in ((), (n,)):
+                of = "edge" if self.per_edge else "source"
+                raise ValueError(
+                    f"release: {name} has shape {np.shape(value)}; give a scalar or ({n},), one "
+                    f"for each {of}, as the projection was built with"
+                )
+        return eqx.tree_at(lambda s: s.release, self, release)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether every spike arrives with the same weight."""
+        return isinstance(self.release, Constant)
+
+    @property
+    def n_releases(self) -> int:
+        """Of how many sources or edges the release keeps a state."""
+        return self.edges.n_edges if self.per_edge else self.edges.n_pre
+
+    def init_release(self, event_driven: bool) -> ReleaseState:
+        """The state of the release at the start."""
+        shape = (self.n_releases,)
+        values = {k: jnp.broadcast_to(v, shape) for k, v in self.release.init().items()}
+        last = jnp.full(self.edges.n_pre, -1, jnp.int32)
+        return ReleaseState(
+            values, last, {} if event_driven else jax.tree.map(jnp.zeros_like, values)
+        )
 
     @property
     def slots(self) -> int:
@@ -141,7 +181,7 @@ class Synapses(eqx.Module):
         gradient passes: a source fires at most once a step, so a target's edges bound the count.
         Narrow, because the buffers of large networks leave the cache (7 % of the time of 50,000
         cells)."""
-        if not event_driven or np.ndim(self.weight):
+        if not event_driven or np.ndim(self.weight) or not self.is_constant:
             return real_dtype()
         return np.dtype(np.uint16 if self.max_column < 2**16 else np.uint32)
 
@@ -149,7 +189,7 @@ class Synapses(eqx.Module):
         """The same with the edges divided over the devices of a mesh, `n_local` targets each."""
         made = None
         if mesh is not None:
-            per_edge = self.weight.ndim > 0 or self.delay is not None
+            per_edge = self.weight.ndim > 0 or self.delay is not None or self.per_edge
             made = split_edges(self.edges, self.post[1], n_local, mesh, per_edge)
         return eqx.tree_at(lambda s: s.split, self, made, is_leaf=lambda x: x is None)
 
@@ -170,14 +210,13 @@ class Synapses(eqx.Module):
         if weight is not None and weight.shape != (self.edges.n_edges,):
             raise ValueError(f"weight has shape {weight.shape}, not ({self.edges.n_edges},)")
         edges, offset = self.edges, self.post[1]
-        return self._rows(edges.row_ptr, edges.post, weight, self.delay, offset, self.max_row)
+        rows = (edges.row_ptr, edges.post, weight, self.delay, self.release, None)
+        return self._rows(*rows, offset, self.max_row)
 
     def rows_of_devices(self) -> Rows:
         """The same for several devices: each array has the device as first axis, each its own
         targets' edges, and targets count from the device's first cell."""
-        split = self.split
-        if split is None:
-            raise ValueError("these synapses are not split; use network.on(devices)")
+        split = self._split
         if split.edge is None and self.weight.ndim:
             raise ValueError(
                 "one weight for all edges was replaced by one for each after the edges were "
@@ -187,87 +226,65 @@ class Synapses(eqx.Module):
             raise ValueError(f"weight has shape {self.weight.shape}, not ({self.edges.n_edges},)")
         weight = self.weight[split.edge] if self.weight.ndim else None
         delay = None if self.delay is None else self.delay[split.edge]
-        return self._rows(split.row_ptr, split.post, weight, delay, 0, split.max_row)
+        devices = split.row_ptr.shape[0]
 
-    def _rows(self, row_ptr, post, weight, delay, offset, max_row) -> Rows:
+        def placed(leaf):
+            if self.per_edge and jnp.ndim(leaf):
+                return leaf[split.edge]
+            return jnp.broadcast_to(leaf, (devices, *jnp.shape(leaf)))
+
+        release = jax.tree.map(placed, self.release)
+        edge = split.edge if self.per_edge else None
+        rows = (split.row_ptr, split.post, weight, delay, release, edge)
+        return self._rows(*rows, 0, split.max_row)
+
+    def divide(self, state: ReleaseState) -> ReleaseState:
+        """The state of the release by device, as first axis: of its edges, or of all sources."""
+        split = self._split
+        devices = split.row_ptr.shape[0]
+        whole = lambda leaf: jnp.broadcast_to(leaf, (devices, *leaf.shape))  # noqa: E731
+        own = (lambda leaf: leaf[split.edge]) if self.per_edge else whole
+        values, deviation = jax.tree.map(own, (state.values, state.deviation))
+        return ReleaseState(values, whole(state.last), deviation)
+
+    def gather(self, state: ReleaseState) -> ReleaseState:
+        """The inverse of `divide`: all devices are in the same state of a source."""
+        split = self._split
+
+        def joined(leaf):
+            if not self.per_edge:
+                return leaf[0]
+            real = jnp.arange(leaf.shape[1]) < split.row_ptr[:, -1:]  # others are padding
+            at = jnp.where(real, jnp.asarray(split.edge), self.edges.n_edges)
+            return jnp.zeros(self.edges.n_edges, leaf.dtype).at[at].set(leaf, mode="drop")
+
+        values, deviation = jax.tree.map(joined, (state.values, state.deviation))
+        return ReleaseState(values, state.last[0], deviation)
+
+    @property
+    def _split(self) -> Split:
+        if self.split is None:
+            raise ValueError("these synapses are not split; use network.on(devices)")
+        return self.split
+
+    def _rows(self, row_ptr, post, weight, delay, release, edge, offset, max_row) -> Rows:
         # Rows of much the same length are handled in one piece each; others in pieces that waste
         # little on the short ones.
         mean = -(-post.shape[-1] // (row_ptr.shape[-1] - 1))
         chunk = max_row if max_row <= 1.5 * mean + 16 else 2 ** int(np.log2(max(mean, 16)))
-        return Rows(row_ptr, post, weight, delay, offset, self.min_delay, max(chunk, 1), max_row)
-
-
-def build(
-    name: str,
-    projection: Projection,
-    populations: Mapping[str, Population],
-    key: Array,
-    dt: float,
-) -> dict[str, Synapses]:
-    """Draw the edges, weights and delays of a projection: one `Synapses` for each pair of parts."""
-    where = f"projection {name!r}"
-    pres = [locate(populations, address, where) for address in projection.pre]
-    posts = [locate(populations, address, where) for address in projection.post]
-    edge_key, weight_key, delay_key = jax.random.split(key, 3)
-    pre_ids, post_ids = _identities(populations, pres), _identities(populations, posts)
-    rule = projection.rule
-    with_order = isinstance(rule, Pairs)
-    if isinstance(rule, Edges):
-        if (rule.n_pre, rule.n_post) != (pre_ids.size, post_ids.size):
-            raise ValueError(
-                f"projection {name!r}: edges are of {rule.n_pre} sources and {rule.n_post} "
-                f"targets, but pre and post have {pre_ids.size} and {post_ids.size} cells"
-            )
-        check_edges(where, rule)
-        edges, order = rule, None
-    else:
-        try:
-            pre, post = rule.draw(generator(edge_key), pre_ids, post_ids)
-        except ValueError as error:
-            raise ValueError(f"projection {name!r}: {error}") from None
-        edges, order = sort_edges(pre, post, pre_ids.size, post_ids.size, with_order=with_order)
-        del pre, post
-    n_edges = edges.n_edges
-    weight = _values(name, "weight", projection.weight, n_edges, weight_key, order)
-    delay = _values(name, "delay", projection.delay, n_edges, delay_key, order)
-    if is_distribution(projection.delay):
-        steps = np.rint(np.asarray(delay, np.float64) / dt)
-        if np.any(steps < 1):
-            raise ValueError(
-                f"{where}: a delay of {np.min(delay):.4g} ms was drawn, which is less than one "
-                f"step of {dt:g} ms; give the distribution a lower bound"
-            )
-        delay = steps * dt
-    delay = whole_steps_array(f"projection {name!r}: delay", np.asarray(delay), dt)
-    built = {}
-    single = len(pres) == len(posts) == 1
-    for p, (pre_part, sub_pre) in enumerate(zip(pres, _starts(pres), strict=True)):
-        for q, (post_part, sub_post) in enumerate(zip(posts, _starts(posts), strict=True)):
-            part, chosen = between(edges, sub_pre, sub_post)
-            receptor = receptor_of(where, populations[post_part[0]], projection.receptor)
-            own_weight = jnp.asarray(weight[chosen] if weight.ndim else weight)
-            with named(where):
-                check_sign(populations[post_part[0]], receptor, own_weight)
-            own_delay = delay[chosen] if delay.ndim else delay
-            low, high = int(own_delay.min(initial=2**31)), int(own_delay.max(initial=0))
-            if own_delay.size == 0:
-                low = high = 1
-            uniform = low == high
-            full = name if single else f"{name}/{projection.pre[p]}->{projection.post[q]}"
-            built[full] = Synapses(
-                part,
-                own_weight,
-                None if uniform else jnp.asarray(own_delay.astype(narrow(high + 1))),
-                None,
-                pre_part,
-                post_part,
-                receptor,
-                low,
-                high,
-                part.max_row,
-                part.max_column,
-            )
-    return built
+        return Rows(
+            row_ptr,
+            post,
+            weight,
+            delay,
+            release,
+            edge,
+            offset,
+            self.min_delay,
+            max(chunk, 1),
+            max_row,
+            self.per_edge,
+        )
 
 
 def locate(
@@ -319,41 +336,3 @@ def _addresses(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
     if not addresses:
         raise ValueError(f"{name} is an empty list; give at least one population")
     return addresses
-
-
-def _identities(
-    populations: Mapping[str, Population], parts: Sequence[tuple[str, int, int]]
-) -> np.ndarray:
-    """A number for each cell of the parts, unique in the network."""
-    first = dict(
-        zip(populations, np.cumsum([0, *(p.n for p in populations.values())]), strict=False)
-    )
-    return np.concatenate([np.arange(first[p] + low, first[p] + high) for p, low, high in parts])
-
-
-def _values(
-    name: str, what: str, value: Any, n_edges: int, key: Array, order: np.ndarray | None
-) -> Array | np.ndarray:
-    """A scalar, or `[n_edges]` in storage order."""
-    if is_distribution(value):
-        drawn = value.draw(key, (n_edges,))
-        if not np.all(np.isfinite(drawn)):
-            raise ValueError(f"projection {name!r}: {what} was drawn that is not finite")
-        return drawn
-    if np.ndim(value) == 0:
-        return as_real(value) if what == "weight" else np.asarray(value)
-    if np.shape(value) != (n_edges,):
-        raise ValueError(
-            f"projection {name!r}: {what} has shape {np.shape(value)}; give a scalar or "
-            f"({n_edges},), one for each edge"
-        )
-    value = as_real(value) if what == "weight" else np.asarray(value)
-    return value if order is None else value[order]
-
-
-def _starts(parts: Sequence[tuple[str, int, int]]) -> list[tuple[int, int]]:
-    """Where each part lies in the union."""
-    ends = np.cumsum([high - low for _, low, high in parts])
-    return [
-        (int(end) - (high - low), int(end)) for end, (_, low, high) in zip(ends, parts, strict=True)
-    ]

@@ -7,6 +7,7 @@ from jax import Array
 
 from jsnn.inputs import Prepared
 from jsnn.population import Coefficients, PopulationState
+from jsnn.release import ReleaseState
 
 NEVER = 2**31 - 1  # the step at which nothing went wrong
 
@@ -15,7 +16,8 @@ class State(eqx.Module):
     """Everything that evolves.
 
     `step` counts the steps done; `key` are the two words that inputs draw with; `buffers` hold
-    arrivals under way, `[slots, n]` for each projection; `status` tells the first step at which
+    arrivals under way, `[slots, n]` for each projection; `releases` what the synapses of those with
+    short-term plasticity remember; `status` tells the first step at which
     each input (`"input/name"`) failed, and for each population the end of the first block after
     which a state was not finite, or `NEVER`.
     """
@@ -24,6 +26,7 @@ class State(eqx.Module):
     key: Array
     populations: dict[str, PopulationState]
     buffers: dict[str, Array]
+    releases: dict[str, ReleaseState]
     status: dict[str, Array]
 
 

@@ -1,5 +1,7 @@
 """Delivery of spikes: both ways of the event-driven one against the definition."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,33 +9,29 @@ import numpy as np
 import pytest
 
 import jsnn
-from jsnn import delivery as delivery_
-from jsnn import spikes
+from jsnn import _event_driven, spikes
 from jsnn.connect import AllToAll, OneToOne, Pairs, sort_edges
 from jsnn.delivery import EventDriven, Rows, SegmentSum
 from jsnn.inputs import SpikeList
 from jsnn.neurons import LIF
 from jsnn.receptors import Delta, Exponential
+from jsnn.release import Constant, ReleaseState, Tsodyks, TsodyksMarkram
 
-WAYS = {"loop": delivery_._add_by_loop, "at once": delivery_._add_at_once}
 
-
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=["loop", "at once"])
 def way(request, monkeypatch):
     """Take one of the two ways of adding rows, whatever the platform."""
-    chosen = WAYS[request.param]
 
     def dispatch(*arguments, cpu, default):
-        static = {f.func: f.args for f in (cpu, default)}
-        return chosen(*static[chosen], *arguments)
+        return (cpu if request.param == "loop" else default)(*arguments)
 
-    monkeypatch.setattr(delivery_.lax, "platform_dependent", dispatch)
-    delivery_._deliver.cache_clear()
+    monkeypatch.setattr(_event_driven.lax, "platform_dependent", dispatch)
+    _event_driven.deliver.cache_clear()
     yield request.param
-    delivery_._deliver.cache_clear()
+    _event_driven.deliver.cache_clear()
 
 
-def rows_of(pre, post, n_pre, n_post, weight=None, delay=3, offset=0, chunk=None):
+def rows_of(pre, post, n_pre, n_post, weight=None, delay=3, offset=0, chunk=None, release=None):
     """Rows as the delivery reads them, from edges in any order."""
     edges, order = sort_edges(pre, post, n_pre, n_post, with_order=True)
     sort = lambda x, dtype: jnp.asarray(np.asarray(x)[order], dtype)
@@ -43,10 +41,14 @@ def rows_of(pre, post, n_pre, n_post, weight=None, delay=3, offset=0, chunk=None
         edges.post,
         None if weight is None else sort(weight, jnp.float32),
         sort(delay, jnp.uint8) if per_edge else None,
+        release or Constant(),
+        None,
         offset,
         0 if per_edge else delay,
         chunk or max(edges.max_row, 1),
         edges.max_row,
+        release is not None
+        and any(np.shape(p) == (edges.n_edges,) for p in vars(release).values()),
     )
 
 
@@ -54,7 +56,7 @@ def deliver(rows, fired, first_pre, buffer, first_step=0, capacity=None):
     """What event-driven delivery adds to a buffer."""
     words = spikes.pack(jnp.asarray(fired))
     step = jnp.asarray(first_step, jnp.int32)
-    run = jax.jit(lambda b, w: EventDriven(capacity)(b, w, rows, first_pre, step))
+    run = jax.jit(lambda b, w: EventDriven(capacity)(b, None, w, rows, first_pre, step, 0.1)[0])
     return np.asarray(run(jnp.asarray(buffer, jnp.float32), words))
 
 
@@ -100,8 +102,8 @@ def test_rows_are_added_as_defined(way, kind, per_edge, capacity):
     found = deliver(rows, fired, 5, buffer, 1003, capacity)
     np.testing.assert_array_equal(found, by_hand(rows, fired, 5, buffer, 1003))
     assert not np.array_equal(found, buffer)
-    defined = SegmentSum()(
-        jnp.asarray(buffer, jnp.float32), jnp.asarray(fired, jnp.float32), rows, 5, 1003
+    defined, _ = SegmentSum()(
+        jnp.asarray(buffer, jnp.float32), None, jnp.asarray(fired, jnp.float32), rows, 5, 1003, 0.1
     )
     np.testing.assert_array_equal(found, defined)
 
@@ -156,7 +158,7 @@ def test_vmap_equals_one_by_one(way):
     fired = rng.random((4, 3, 64)) < np.array([0.0, 0.05, 0.5, 1.0])[:, None, None]
     buffers = rng.normal(size=(4, 7, 50)).astype(np.float32)
     words = jnp.stack([spikes.pack(jnp.asarray(own)) for own in fired])
-    run = lambda b, w, first: EventDriven(10)(b, w, rows, 0, first)
+    run = lambda b, w, first: EventDriven(10)(b, None, w, rows, 0, first, 0.1)[0]
     first = jnp.asarray([0, 3, 50, 7], jnp.int32)
     found = jax.jit(jax.vmap(run))(jnp.asarray(buffers), words, first)
     for i in range(4):
@@ -164,12 +166,107 @@ def test_vmap_equals_one_by_one(way):
             found[i], deliver(rows, fired[i], 0, buffers[i], int(first[i]), 10)
         )
     weights = jnp.stack([rows.weight, 2 * rows.weight])
-    scaled = jax.jit(
-        jax.vmap(
-            lambda w: EventDriven()(jnp.zeros((7, 50)), words[2], rows._replace(weight=w), 0, 0)
-        )
-    )(weights)
+
+    def with_weights(weight):
+        own = dataclasses.replace(rows, weight=weight)
+        return EventDriven()(jnp.zeros((7, 50)), None, words[2], own, 0, 0, 0.1)[0]
+
+    scaled = jax.jit(jax.vmap(with_weights))(weights)
     np.testing.assert_array_equal(2 * scaled[0], scaled[1])
+
+
+def released_by_hand(rows, fired, first_pre, buffer, first_step, dt=0.1):
+    """`TsodyksMarkram` as defined, spike by spike and edge by edge."""
+    out, row_ptr = np.array(buffer, np.float64), np.asarray(rows.row_ptr)
+    n_pre, n_edges = row_ptr.size - 1, row_ptr[-1]
+    of = np.arange(n_edges) if rows.per_edge else np.repeat(np.arange(n_pre), np.diff(row_ptr))
+    n = n_edges if rows.per_edge else n_pre
+    p = {k: np.broadcast_to(v, n).astype(float)[of] for k, v in vars(rows.release).items()}
+    u, x, last = p["u"].copy(), p["x"].copy(), np.full(n_edges, -1)
+    for step, cell in np.argwhere(fired):
+        row = cell - first_pre
+        if not 0 <= row < n_pre:
+            continue
+        for e in range(row_ptr[row], row_ptr[row + 1]):
+            elapsed = (first_step + step - last[e]) * dt
+            u[e] *= np.exp(-elapsed / p["tau_fac"][e])
+            x[e] = 1 + (x[e] - 1) * np.exp(-elapsed / p["tau_rec"][e])
+            u[e] += p["U"][e] * (1 - u[e])
+            r, last[e] = u[e] * x[e], first_step + step
+            x[e] -= r
+            delay = rows.fixed_delay if rows.delay is None else int(rows.delay[e])
+            slot = (first_step + step + delay) % out.shape[0]
+            out[slot, rows.offset + rows.post[e]] += r * (
+                1 if rows.weight is None else rows.weight[e]
+            )
+    return out, u, x
+
+
+@pytest.mark.parametrize("kind", ["random", "uneven", "one edge"])
+@pytest.mark.parametrize("per", ["source", "edge", "all"])
+@pytest.mark.parametrize("capacity", [1, 7, None])
+@pytest.mark.parametrize("steps", [1, 5])
+def test_spikes_release_as_defined(way, kind, per, capacity, steps):
+    """Cells that fire several times in a block, and in a round; sources 5..44 of 96 cells."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(len(kind) + steps)
+        pre, post = graph(kind, rng, 40, 50)
+        n = {"source": 40, "edge": pre.size, "all": ()}[per]
+        release = TsodyksMarkram(
+            rng.uniform(0.1, 0.9, n), rng.uniform(0.5, 3.0, n), 2.0, x=rng.uniform(0, 1, n)
+        )
+        weight = rng.normal(size=pre.size) if kind == "random" else None
+        delay = rng.integers(4, 9, pre.size) if kind == "random" else 8
+        chunk = 16 if kind == "uneven" else None
+        rows = rows_of(pre, post, 40, 50, weight, delay, 7, chunk, release)
+        if weight is not None:
+            rows = dataclasses.replace(rows, weight=rows.weight.astype(float))
+        shape = (pre.size if rows.per_edge else 40,)
+        values = {k: jnp.broadcast_to(v, shape) for k, v in release.init().items()}
+        state = ReleaseState(values, jnp.full(40, -1, jnp.int32), {})
+        fired = rng.random((steps, 96)) < 0.4
+        fired[:, 44] = True
+        buffer = rng.normal(size=(9, 60))
+        words = spikes.pack(jnp.asarray(fired))
+        run = jax.jit(lambda b, s, w: EventDriven(capacity)(b, s, w, rows, 5, 3, 0.1))
+        found, after = run(jnp.asarray(buffer), state, words)
+        wanted, u, x = released_by_hand(rows, fired, 5, buffer, 3)
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+        has = np.diff(rows.row_ptr) > 0
+        row = np.repeat(np.arange(40), np.diff(rows.row_ptr))
+        for name, hand in (("u", u), ("x", x)):
+            own = np.asarray(after.values[name])
+            own = own if rows.per_edge else own[row]
+            np.testing.assert_allclose(own, hand, rtol=1e-12)
+        spiked = np.where(fired.any(0), 3 + steps - 1 - np.argmax(fired[::-1], 0), -1)[5:45]
+        np.testing.assert_array_equal(np.asarray(after.last)[has], spiked[has])
+
+        floats = jnp.asarray(fired, float)
+        deviation = jax.tree.map(jnp.zeros_like, values)
+        dense = ReleaseState(values, state.last, deviation)
+        defined, ended = SegmentSum()(jnp.asarray(buffer), dense, floats, rows, 5, 3, 0.1)
+        np.testing.assert_allclose(defined, wanted, rtol=1e-12, atol=1e-12)
+        np.testing.assert_array_equal(ended.last, spiked)
+        assert not any(np.any(d) for d in ended.deviation.values())
+
+
+def test_vmap_over_the_parameters_of_a_release(way):
+    rng = np.random.default_rng(1)
+    pre, post = graph("random", rng, 40, 50)
+    fired = rng.random((3, 64)) < 0.4
+    words = spikes.pack(jnp.asarray(fired))
+
+    def run(U):
+        rows = rows_of(pre, post, 40, 50, release=Tsodyks(0.5))
+        rows = dataclasses.replace(rows, release=eqx.tree_at(lambda r: r.U, rows.release, U))
+        values = {k: jnp.broadcast_to(v, (40,)) for k, v in rows.release.init().items()}
+        state = ReleaseState(values, jnp.full(40, -1, jnp.int32), {})
+        return EventDriven()(jnp.zeros((4, 50)), state, words, rows, 0, 0, 0.1)[0]
+
+    found = jax.vmap(run)(jnp.asarray([0.2, 0.7]))
+    for i, U in enumerate([0.2, 0.7]):
+        np.testing.assert_allclose(found[i], run(jnp.asarray(U)), rtol=1e-6)
+    assert not np.allclose(found[0], found[1])
 
 
 # In a network: cells that fire when told to, and targets that show what arrives.

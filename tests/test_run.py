@@ -241,19 +241,7 @@ def test_not_finite_state_is_reported():
     network = jsnn.Network({"cells": cells}, {}, {"noise": NoiseCurrent("cells", 0.0, 1.0)}, dt=0.1)
     state = network.init(KEY)
     v = state.populations["cells"].cell["v"].at[3].set(jnp.nan)
-    broken = jsnn.State(
-        state.step,
-        state.key,
-        {
-            "cells": type(state.populations["cells"])(
-                {"v": v},
-                state.populations["cells"].receptors,
-                state.populations["cells"].refractory,
-            )
-        },
-        state.buffers,
-        state.status,
-    )
+    broken = eqx.tree_at(lambda s: s.populations["cells"].cell["v"], state, v)
     with pytest.raises(FloatingPointError, match="population 'cells': v of cell 3 is nan"):
         jsnn.run(network, 10.0, state=broken, progress=False)
     solution = jsnn.simulate(network, broken, 10)

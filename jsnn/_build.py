@@ -1,0 +1,167 @@
+"""Drawing the edges of projections, with their weights, delays and releases."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jsnn._math import as_real, named, remade, whole_steps_array
+from jsnn.connect import Pairs, generator
+from jsnn.distributions import is_distribution
+from jsnn.edges import Edges, between, check_edges, narrow, sort_edges
+from jsnn.population import Population
+from jsnn.projection import Projection, Synapses, check_sign, locate, receptor_of
+from jsnn.release import Release
+
+
+def build(
+    name: str,
+    projection: Projection,
+    populations: Mapping[str, Population],
+    key: Array,
+    dt: float,
+) -> dict[str, Synapses]:
+    """Draw the edges, weights and delays of a projection: one `Synapses` for each pair of parts."""
+    where = f"projection {name!r}"
+    pres = [locate(populations, address, where) for address in projection.pre]
+    posts = [locate(populations, address, where) for address in projection.post]
+    edge_key, weight_key, delay_key = jax.random.split(key, 3)
+    release_key = jax.random.fold_in(key, 1)
+    pre_ids, post_ids = _identities(populations, pres), _identities(populations, posts)
+    rule = projection.rule
+    with_order = isinstance(rule, Pairs)
+    if isinstance(rule, Edges):
+        if (rule.n_pre, rule.n_post) != (pre_ids.size, post_ids.size):
+            raise ValueError(
+                f"projection {name!r}: edges are of {rule.n_pre} sources and {rule.n_post} "
+                f"targets, but pre and post have {pre_ids.size} and {post_ids.size} cells"
+            )
+        check_edges(where, rule)
+        edges, order = rule, None
+    else:
+        try:
+            pre, post = rule.draw(generator(edge_key), pre_ids, post_ids)
+        except ValueError as error:
+            raise ValueError(f"projection {name!r}: {error}") from None
+        edges, order = sort_edges(pre, post, pre_ids.size, post_ids.size, with_order=with_order)
+        del pre, post
+    n_edges = edges.n_edges
+    weight = _values(name, "weight", projection.weight, n_edges, weight_key, order)
+    delay = _values(name, "delay", projection.delay, n_edges, delay_key, order)
+    if is_distribution(projection.delay):
+        steps = np.rint(np.asarray(delay, np.float64) / dt)
+        if np.any(steps < 1):
+            raise ValueError(
+                f"{where}: a delay of {np.min(delay):.4g} ms was drawn, which is less than one "
+                f"step of {dt:g} ms; give the distribution a lower bound"
+            )
+        delay = steps * dt
+    delay = whole_steps_array(f"projection {name!r}: delay", np.asarray(delay), dt)
+    release, per_edge = _of_sources_or_edges(name, projection.release, edges, release_key, order)
+    built = {}
+    single = len(pres) == len(posts) == 1
+    for p, (pre_part, sub_pre) in enumerate(zip(pres, _starts(pres), strict=True)):
+        for q, (post_part, sub_post) in enumerate(zip(posts, _starts(posts), strict=True)):
+            part, chosen = between(edges, sub_pre, sub_post)
+            receptor = receptor_of(where, populations[post_part[0]], projection.receptor)
+            own_weight = jnp.asarray(weight[chosen] if weight.ndim else weight)
+            with named(where):
+                check_sign(populations[post_part[0]], receptor, own_weight)
+            own_delay = delay[chosen] if delay.ndim else delay
+            own_of = chosen if per_edge else slice(*sub_pre)
+            own_release = jax.tree.map(lambda x, i=own_of: x[i] if x.ndim else x, release)
+            low, high = int(own_delay.min(initial=2**31)), int(own_delay.max(initial=0))
+            if own_delay.size == 0:
+                low = high = 1
+            uniform = low == high
+            full = name if single else f"{name}/{projection.pre[p]}->{projection.post[q]}"
+            built[full] = Synapses(
+                part,
+                own_weight,
+                None if uniform else jnp.asarray(own_delay.astype(narrow(high + 1))),
+                own_release,
+                None,
+                pre_part,
+                post_part,
+                receptor,
+                low,
+                high,
+                part.max_row,
+                part.max_column,
+                per_edge,
+            )
+    return built
+
+
+def _identities(
+    populations: Mapping[str, Population], parts: Sequence[tuple[str, int, int]]
+) -> np.ndarray:
+    """A number for each cell of the parts, unique in the network."""
+    first = dict(
+        zip(populations, np.cumsum([0, *(p.n for p in populations.values())]), strict=False)
+    )
+    return np.concatenate([np.arange(first[p] + low, first[p] + high) for p, low, high in parts])
+
+
+def _values(
+    name: str, what: str, value: Any, n_edges: int, key: Array, order: np.ndarray | None
+) -> Array | np.ndarray:
+    """A scalar, or `[n_edges]` in storage order."""
+    if is_distribution(value):
+        drawn = value.draw(key, (n_edges,))
+        if not np.all(np.isfinite(drawn)):
+            raise ValueError(f"projection {name!r}: {what} was drawn that is not finite")
+        return drawn
+    if np.ndim(value) == 0:
+        return as_real(value) if what == "weight" else np.asarray(value)
+    if np.shape(value) != (n_edges,):
+        raise ValueError(
+            f"projection {name!r}: {what} has shape {np.shape(value)}; give a scalar or "
+            f"({n_edges},), one for each edge"
+        )
+    value = as_real(value) if what == "weight" else np.asarray(value)
+    return value if order is None else value[order]
+
+
+def _of_sources_or_edges(
+    name: str, release: Release, edges: Edges, key: Array, order: np.ndarray | None
+) -> tuple[Release, bool]:
+    """A release with its parameters as scalars and `[n_pre]`, or, if any is given by edge, as
+    scalars and `[n_edges]` in storage order; and which of the two."""
+    made, of_edges = {}, set()
+    one_each = order is None and bool(np.all(np.diff(np.asarray(edges.row_ptr)) == 1))
+    for i, (what, value) in enumerate(vars(release).items()):
+        shape = np.shape(value)
+        if is_distribution(value) or (shape == (edges.n_edges,) and shape != (edges.n_pre,)):
+            own = jax.random.fold_in(key, i)
+            made[what] = _values(name, f"release: {what}", value, edges.n_edges, own, order)
+            of_edges.add(what)
+        elif shape == (edges.n_edges,) and not one_each:
+            raise ValueError(
+                f"projection {name!r}: release: {what} has {shape[0]} numbers, and there are as "
+                "many sources as edges; split the projection, so that it is known of which they are"
+            )
+        elif shape in ((), (edges.n_pre,)):
+            made[what] = value
+        else:
+            raise ValueError(
+                f"projection {name!r}: release: {what} has shape {shape}; give a scalar, "
+                f"({edges.n_pre},), one for each source, or ({edges.n_edges},), one for each edge"
+            )
+    if of_edges:
+        for what in set(made) - of_edges:
+            if made[what].ndim:
+                made[what] = made[what][edges.pre]
+    with named(f"projection {name!r}: release"):
+        return remade(type(release)(**made)), bool(of_edges)
+
+
+def _starts(parts: Sequence[tuple[str, int, int]]) -> list[tuple[int, int]]:
+    """Where each part lies in the union."""
+    ends = np.cumsum([high - low for _, low, high in parts])
+    return [
+        (int(end) - (high - low), int(end)) for end, (_, low, high) in zip(ends, parts, strict=True)
+    ]
