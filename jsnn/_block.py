@@ -15,6 +15,8 @@ from jsnn.network import Network
 from jsnn.record import Recorder
 from jsnn.state import NetworkCoefficients, State
 
+_CHECKED_EVERY = 64  # steps
+
 
 def block(
     network: Network,
@@ -64,6 +66,7 @@ def block(
 
     # (b) the spikes of the block, of all devices
     words = {name: spikes_.pack(own) for name, own in bits.items()}
+    n_spikes = _count(words)
     everyone = (
         words
         if network.mesh is None
@@ -73,45 +76,94 @@ def block(
         fired = {n: lax.all_gather(own, AXIS, axis=1, tiled=True) for n, own in fired.items()}
 
     # (c) the slots that have been read are cleared, and the spikes delivered
-    waiting, releases, sources = {}, {}, {}
-    for name, synapses in network.synapses.items():
-        buffer = state.buffers[name]
-        if synapses.max_delay > 0:
-            buffer = _clear(buffer, steps, cleared)
-        population, first_pre, _ = synapses.pre
-        sent = everyone[population] if event_driven else fired[population]
-        waiting[name], release = network.delivery(
-            buffer,
-            state.releases.get(name),
-            sent,
-            rows[name],
-            first_pre,
-            state.step,
-            network.dt,
+    waiting = {
+        name: _clear(buffer, steps, cleared) if buffer.shape[0] else buffer
+        for name, buffer in state.buffers.items()
+    }
+    sent = everyone if event_driven else fired
+    at_once = any(synapses.min_delay == 0 for synapses in network.synapses.values())
+
+    def deliver(i, carry):
+        populations, before, releases = carry
+        waiting, releases = {}, dict(releases)
+        heard = sent
+        if at_once and event_driven:
+            # Tied to the turn, or XLA takes what finds the spikes out of the loop below
+            heard = lax.optimization_barrier((sent, i))[0]
+        for name, synapses in network.synapses.items():
+            population, first_pre, _ = synapses.pre
+            spikes = heard[population]
+            if at_once and event_driven:  # side by side their threads would wait for each other
+                spikes = _after(spikes, waiting)
+            waiting[name], release = network.delivery(
+                synapses.with_slot(before[name]),
+                releases.get(name),
+                spikes,
+                rows[name],
+                first_pre,
+                state.step,
+                network.dt,
+            )
+            releases |= {} if release is None else {name: release}
+        if at_once:
+            populations = network.receive_at_once(coefficients, populations, waiting, state.step)
+            waiting = {
+                name: synapses.without_slot(waiting[name], state.step)
+                for name, synapses in network.synapses.items()
+            }
+        return populations, waiting, releases
+
+    # Recorders of synapses see them as they were, and write before they change: otherwise XLA
+    # copies them for that.
+    sources = {
+        name: Sources(rows[name], before, sent[synapses.pre[0]], synapses.pre[1])
+        for name, before in state.releases.items()
+        for synapses in [network.synapses[name]]
+    }
+    device = 0 if network.mesh is None else lax.axis_index(AXIS)
+    block = Block(offset, steps, words, {}, {}, sources, device)
+    early = {
+        name: own.write(network, name, buffers[name], block)
+        for name, own in record.items()
+        if own.before_delivery
+    }
+    buffers = {**buffers, **early}
+    if event_driven:
+        sent = {name: _after(own, early) for name, own in sent.items()}
+
+    carry = (populations, waiting, state.releases)
+    if at_once and event_driven:
+        # A block of one step is often silent: no or one turn of a loop skips all this without the
+        # copies that XLA makes for a condition.
+        spiked = sum(
+            (n_spikes if network.mesh is None else _count(everyone))[name]
+            for name in {s.pre[0] for s in network.synapses.values()}
         )
-        if release is not None:
-            sources[name] = Sources(rows[name], state.releases[name], sent, first_pre)
-            releases[name] = release
-    if any(synapses.min_delay == 0 for synapses in network.synapses.values()):
-        populations = network.receive_at_once(coefficients, populations, waiting, state.step)
-        # The block is one step, and its end is after these arrivals
+        carry = lax.fori_loop(0, jnp.minimum(spiked, 1), deliver, carry)
+    else:
+        carry = deliver(0, carry)
+    populations, waiting, releases = carry
+    if at_once:  # the block is one step, and its end is after these arrivals
         samples = {
             name: jax.tree.map(lambda x: x[None], own.sample(network, populations, first))
             for name, own in record.items()
         }
-        for name, synapses in network.synapses.items():
-            if synapses.min_delay == 0:
-                waiting[name] = _clear(waiting[name], steps, cleared)
 
-    device = 0 if network.mesh is None else lax.axis_index(AXIS)
-    block = Block(offset, steps, words, bits, samples, sources, device)
-    buffers = {name: own.write(network, name, buffers[name], block) for name, own in record.items()}
-    counts = {
-        name: own + jnp.sum(lax.population_count(words[name])).astype(jnp.int32)
-        for name, own in counts.items()
+    block = block._replace(fired=bits, samples=samples)
+    buffers |= {
+        name: own.write(network, name, buffers[name], block)
+        for name, own in record.items()
+        if not own.before_delivery
     }
-    status = network.check(state.status, coefficients, populations, steps, length)
-    state = State(state.step + length, state.key, populations, waiting, releases, status)
+    counts = {name: own + n_spikes[name] for name, own in counts.items()}
+    status = network.check_inputs(state.status, coefficients, steps, length)
+    end = state.step + length
+    status = lax.cond(  # what is not finite stays so, and to look costs as much as a step
+        end % _CHECKED_EVERY < length,
+        lambda: network.check_states(status, populations, end - 1),
+        lambda: status,
+    )
+    state = State(end, state.key, populations, waiting, releases, status)
     return state, buffers, counts
 
 
@@ -131,6 +183,21 @@ def _scan(body, carry, xs, length: int | Array):
         return carry, jax.tree.map(put, made, new)
 
     return lax.fori_loop(0, length, step, (carry, made))
+
+
+def _after(words: Array, known: dict[str, Array]) -> Array:
+    """The same words, but not before other arrays are known: with a bit of each that is always 0,
+    which XLA cannot tell."""
+    for own in known.values():
+        if own.size:
+            one = own.reshape(-1)[0]
+            bits = lax.bitcast_convert_type(one, f"uint{8 * one.dtype.itemsize}")
+            words = words | (lax.population_count(bits) >> 7).astype(words.dtype)
+    return words
+
+
+def _count(words: dict[str, Array]) -> dict[str, Array]:
+    return {n: jnp.sum(lax.population_count(own)).astype(jnp.int32) for n, own in words.items()}
 
 
 def _clear(buffer: Array, steps: Array, length: int | Array) -> Array:

@@ -44,15 +44,18 @@ class Edges(NamedTuple):
 
 
 class Events(NamedTuple):
-    """Spikes of a round: their steps, the rows of their cells, where in the buffer the targets of
-    their slots begin (for a fixed delay), the amounts released by source (None where every spike is
-    1, or releases by edge), and how many are real."""
+    """Spikes of a round: the rows of their cells; their steps, and where in the buffer the targets
+    of their slots begin (for a fixed delay), one for all if there is but one step; the amounts
+    released by source (None where every spike is 1, or releases by edge); how many are real."""
 
-    step: Array
     pre: Array
+    step: Array
     begin: Array
     amount: Array | None
     count: Array
+
+    def step_of(self, i: Array) -> Array:
+        return self.step[i] if self.step.ndim else self.step
 
 
 @functools.cache
@@ -97,19 +100,23 @@ def _deliver(
     low, high = first_pre // WORD, -(-(first_pre + n_pre) // WORD)
     words = words[:, low:high] & _edge_mask(first_pre - low * WORD, n_pre, high - low)
     found = spikes_.index(words.reshape(-1))
+    first_cell = low * WORD - first_pre
+    distinct = words.shape[0] == 1  # no source twice in a step
     # Of each word, once: a division for each spike costs more than finding it.
     row, column = jnp.divmod(jnp.arange(words.size, dtype=jnp.int32), high - low)
-    step_of_word, cell_of_word = first_step + row, (low + column) * WORD - first_pre
-    distinct = words.shape[0] == 1  # no source twice in a step
+    step_of_word, cell_of_word = first_step + row, first_cell + column * WORD
 
     def round_(carry):
         done, buffer, state = carry
         word, bit = spikes_.compact(found, done, layout.capacity)
-        pre = jnp.clip(cell_of_word[word] + bit, 0, n_pre - 1)
+        if distinct:
+            step, cell = first_step, first_cell + word * WORD
+        else:
+            step, cell = step_of_word[word], cell_of_word[word]
+        pre = jnp.clip(cell + bit, 0, n_pre - 1)
         count = jnp.minimum(found.total - done, layout.capacity)
-        step = step_of_word[word]
         begin = (step + layout.fixed_delay) % layout.slots * layout.n + layout.offset
-        events = Events(step, pre, begin.astype(jnp.uint32), None, count)
+        events = Events(pre, step, begin.astype(jnp.uint32), None, count)
         if state is not None and layout.per_edge:
             buffer, state = lax.platform_dependent(
                 *(buffer, state, events, edges, release),
@@ -148,7 +155,8 @@ def _release_of_sources(
             name: values.at[at].set(after[name], mode="drop")
             for name, values in state.values.items()
         }
-        last = state.last.at[at].set(events.step, mode="drop")
+        # The maximum is the step; it tells XLA that the old ones are no longer needed
+        last = state.last.at[at].set(jnp.maximum(last, events.step), mode="drop")
         return ReleaseState(values, last, state.deviation), jnp.where(mine, r, amount)
 
     amount = jnp.zeros(layout.capacity, real_dtype())
@@ -188,9 +196,9 @@ def _piece(layout: Layout, size: int, events: Events, edges: Edges, i: Array, st
     # Unsigned indices spare the scatter the test for negative ones.
     target = lax.dynamic_slice(edges.post, (at,), (size,)).astype(jnp.uint32)
     if edges.delay is None:
-        target = target + events.begin[i]
+        target = target + (events.begin[i] if events.begin.ndim else events.begin)
     else:
-        slot = events.step[i] + lax.dynamic_slice(edges.delay, (at,), (size,)).astype(jnp.int32)
+        slot = events.step_of(i) + lax.dynamic_slice(edges.delay, (at,), (size,)).astype(jnp.int32)
         target = target + (slot % layout.slots * layout.n + layout.offset).astype(jnp.uint32)
     weight = None if edges.weight is None else lax.dynamic_slice(edges.weight, (at,), (size,))
     return at, inside, jnp.where(inside, target, _NOWHERE), weight
@@ -255,7 +263,7 @@ def _release_by_loop(
             cut = lambda leaf: lax.dynamic_slice(leaf, (at,), (size,)) if leaf.ndim else leaf  # noqa: E731
             own = {name: cut(leaf) for name, leaf in values.items()}
             parameters = jax.tree.map(cut, release)
-            after, r = release_.spike(parameters, own, last[pre], events.step[i], layout.dt)
+            after, r = release_.spike(parameters, own, last[pre], events.step_of(i), layout.dt)
             values = {
                 name: lax.dynamic_update_slice(
                     leaf, jnp.where(inside, after[name], own[name]), (at,)
@@ -274,7 +282,7 @@ def _release_by_loop(
             _, buffer, values = lax.while_loop(lambda carry: carry[0] < end, more, begin)
         else:
             _, buffer, values = more(begin)
-        return buffer, values, last.at[pre].set(events.step[i])
+        return buffer, values, last.at[pre].set(events.step_of(i))
 
     carry = (buffer, state.values, state.last)
     buffer, values, last = lax.fori_loop(0, events.count, row, carry)
@@ -299,7 +307,7 @@ def _release_at_once(
             own = {name: values[edge] for name, values in state.values.items()}
             last = state.last[events.pre[spike]]
             parameters = release_.at(release, edge)
-            after, r = release_.spike(parameters, own, last, events.step[spike], layout.dt)
+            after, r = release_.spike(parameters, own, last, events.step_of(spike), layout.dt)
             at = jnp.where(inside, edge, edges.post.shape[0])
             values = {
                 name: values.at[at].set(after[name], mode="drop")
@@ -342,7 +350,7 @@ def _side_by_side(layout, mine, buffer, events, edges, amounts, state):
         spike = jnp.minimum(spike, layout.capacity - 1)
         edge = jnp.where(inside, begin[spike] + number - before[spike], 0)
         delay = layout.fixed_delay if edges.delay is None else edges.delay[edge].astype(jnp.int32)
-        slot = (events.step[spike] + delay) % layout.slots
+        slot = (events.step_of(spike) + delay) % layout.slots
         target = slot * layout.n + layout.offset + edges.post[edge].astype(jnp.int32)
         target = jnp.where(inside, target, layout.slots * layout.n)
         state, amount = amounts(state, spike, edge, inside)

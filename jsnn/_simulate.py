@@ -197,9 +197,21 @@ advance = eqx.filter_jit(_advance)
 
 # The same for the host's loop. Vectors of 512 bits are worth a fifth of the time on CPUs that have
 # them; LLVM splits them on others. JAX takes such options at the outermost `jit` only.
-advance_from_host = eqx.filter_jit(  # pyright: ignore[reportCallIssue]
-    _advance, compiler_options={"xla_cpu_prefer_vector_width": "512"}
+_OPTIONS = {"xla_cpu_prefer_vector_width": "512"}
+# XLA cuts a kernel over its threads from some thousand cells on. To wake another thread takes
+# longer than such a kernel: 4,000 cells, a step at a time, take twice as long with two cores.
+_WHOLE_KERNELS = {**_OPTIONS, "xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
+_MANY_CELLS = 2**15
+_in_parts, _whole = (
+    eqx.filter_jit(_advance, compiler_options=options)  # pyright: ignore[reportCallIssue]
+    for options in (_OPTIONS, _WHOLE_KERNELS)
 )
+
+
+def advance_from_host(network: Network, *arguments: Any) -> Solution:
+    devices = 1 if network.mesh is None else network.mesh.size
+    cells = sum(population.n for population in network.populations.values())
+    return (_in_parts if cells > devices * _MANY_CELLS else _whole)(network, *arguments)
 
 
 def _loop(network, record, local, capacity, state, coefficients, rows, steps):
@@ -228,10 +240,15 @@ def _loop(network, record, local, capacity, state, coefficients, rows, steps):
         carry = lax.fori_loop(
             0,
             -(-steps // length),
-            lambda i, c: run_block(jnp.minimum(length, steps - i * length), i * length, *c),
+            lambda i, c: run_block(
+                jnp.minimum(length, steps - i * length) if length > 1 else 1, i * length, *c
+            ),
             carry,
         )
     state, buffers, counts = carry
+    if not isinstance(steps, int) or steps:
+        status = network.check_states(state.status, state.populations, state.step - 1)
+        state = replace(state, status=status)
     if axis is not None:
         counts = lax.psum(counts, axis)
         status = lax.pmin(state.status, axis)

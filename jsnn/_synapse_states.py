@@ -150,6 +150,10 @@ class SynapseStates(eqx.Module):
         return SpikeSamples(steps, index, values, samples.k, network.dt)
 
     @property
+    def before_delivery(self) -> bool:
+        return True
+
+    @property
     def is_divided(self) -> bool:
         return False
 

@@ -319,7 +319,7 @@ class Network(eqx.Module):
     def _read(self, coefficients, projection, buffers, step, arrivals) -> dict[str, Array]:
         """Add what a projection delivers in the slot of a step to arrivals by receptor."""
         synapses, buffer = self.synapses[projection], buffers[projection]
-        amount = jax.lax.dynamic_index_in_dim(buffer, step % synapses.slots, 0, keepdims=False)
+        amount = jax.lax.dynamic_index_in_dim(buffer, step % buffer.shape[0], 0, keepdims=False)
         weight = coefficients.weights[projection]
         amount = amount if weight is None else weight * amount.astype(weight.dtype)
         before = arrivals.get(synapses.receptor)
@@ -361,8 +361,9 @@ class Network(eqx.Module):
         buffers, releases = {}, {}
         for name, synapses in self.synapses.items():
             buffer = state.buffers[name].astype(synapses.buffer_dtype(counting))
-            if synapses.max_delay > 0:
+            if synapses.slots:
                 buffer = buffer.at[step % synapses.slots].set(0)
+            buffer = synapses.with_slot(buffer)
             population, first, _ = synapses.pre
             rows, release = synapses.rows(), state.releases.get(name)
             buffers[name], release = segment_sum_step(
@@ -374,31 +375,36 @@ class Network(eqx.Module):
         # A delay of 0 acts at once
         populations = self.receive_at_once(coefficients, populations, buffers, step)
         for name, synapses in self.synapses.items():
-            if synapses.min_delay == 0:
-                buffers[name] = buffers[name].at[step % synapses.slots].set(0)
+            buffers[name] = synapses.without_slot(buffers[name], step)
 
-        status = self.check(state.status, coefficients, populations, n[None], 1)
+        status = self.check_inputs(state.status, coefficients, n[None], 1)
+        status = self.check_states(status, populations, n)
         return State(n + 1, state.key, populations, buffers, releases, status), fired
 
-    def check(
-        self,
-        status: Mapping[str, Array],
-        coefficients: NetworkCoefficients,
-        populations: Mapping[str, PopulationState],
-        steps: Array,
-        length: int | Array,
+    def check_states(
+        self, status: Mapping[str, Array], populations: Mapping[str, PopulationState], step: Array
     ) -> dict[str, Array]:
-        """The status after the first `length` steps: the first step of all that went wrong."""
+        """The status, with the step at which a state is found that is not finite."""
         new = dict(status)
-        last = steps[0] + length - 1
         for name, state in populations.items():
             # 0 times a number that is not finite is NaN, and so is the sum
             total = sum(jnp.sum(0 * value) for value in state.cell.values())
-            new[name] = jnp.where(jnp.isnan(total), jnp.minimum(new[name], last), new[name])
+            new[name] = jnp.where(jnp.isnan(total), jnp.minimum(new[name], step), new[name])
+        return new
+
+    def check_inputs(
+        self,
+        status: Mapping[str, Array],
+        coefficients: NetworkCoefficients,
+        steps: Array,
+        length: int | Array,
+    ) -> dict[str, Array]:
+        """The status, with the first of `length` steps in which an input failed."""
+        new = dict(status)
         for name, source in self.inputs.items():
             label = f"input/{name}"
             wrong = source.overflow(coefficients.inputs[name], steps, self.dt)
-            wrong &= steps <= last
+            wrong &= steps < steps[0] + length
             new[label] = jnp.minimum(new[label], jnp.min(jnp.where(wrong, steps, NEVER)))
         return new
 

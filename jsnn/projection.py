@@ -173,8 +173,19 @@ class Synapses(eqx.Module):
 
     @property
     def slots(self) -> int:
-        """How many steps the buffer reaches: one more where arrivals of a step come after it."""
-        return max(self.max_delay + (self.min_delay == 0), 1)
+        """How many steps the buffer reaches: one more where some arrive in the step that they are
+        sent in, and none where all do."""
+        return self.max_delay + (self.min_delay == 0 < self.max_delay)
+
+    def with_slot(self, buffer: Array) -> Array:
+        """A buffer to deliver into: of no slots, one for the arrivals of this step."""
+        return buffer if self.slots else jnp.zeros((1, buffer.shape[1]), buffer.dtype)
+
+    def without_slot(self, buffer: Array, step: Array) -> Array:
+        """The same after the arrivals of this step were handed on."""
+        if not self.slots:
+            return buffer[:0]
+        return buffer.at[step % self.slots].set(0) if self.min_delay == 0 else buffer
 
     def buffer_dtype(self, event_driven: bool) -> np.dtype:
         """What arrivals are kept as. With one weight they are counted, in whole numbers where no

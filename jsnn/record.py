@@ -62,6 +62,11 @@ class Spikes(eqx.Module):
         return SpikeTimes(steps, index, high - low, network.dt)
 
     @property
+    def before_delivery(self) -> bool:
+        """Whether it has to see a block before its spikes are delivered."""
+        return False
+
+    @property
     def is_divided(self) -> bool:
         """Whether devices hold different cells of the buffer, or the same."""
         return True
@@ -114,6 +119,10 @@ class Counts(eqx.Module):
             at = begin // every - first // every
             total[at : at + part["values"].shape[0]] += part["values"]
         return SampleRecord(total, first, last - first, every, network.dt, True)
+
+    @property
+    def before_delivery(self) -> bool:
+        return False
 
     @property
     def is_divided(self) -> bool:
@@ -198,6 +207,10 @@ class States(eqx.Module):
 
     def join(self, network: Network, parts: list[Part]) -> SampleRecord:
         return self._samples(network).join(parts)
+
+    @property
+    def before_delivery(self) -> bool:
+        return False
 
     @property
     def is_divided(self) -> bool:
