@@ -87,9 +87,7 @@ class LIF(eqx.Module):
         return {"v": self.e_l}
 
     def vector_field(self, values: Values, current: Array) -> Values:
-        # A division of many numbers by one takes four times as long as a product
-        leak, drive = 1 / self.tau_m, 1 / self.c_m
-        return {"v": (self.e_l - values["v"]) * leak + (current + self.i_e) * drive}
+        return {"v": -(values["v"] - self.e_l) / self.tau_m + (current + self.i_e) / self.c_m}
 
     def margin(self, before: Values, values: Values) -> Array:
         """What the cell fires at once it is not negative (mV)."""
