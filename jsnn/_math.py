@@ -37,6 +37,16 @@ def exprel(x: ArrayLike) -> Array:
     return jnp.where(small, 1 + x / 2, jnp.expm1(safe) / safe)
 
 
+def exp_slope(a: Array, b: Array) -> Array:
+    """(exp(-a) - exp(-b)) / (b - a), which is exp(-a) where a = b; smooth, without overflow."""
+    half = (b - a) / 2
+    near = jnp.abs(half) < 1e-2
+    z = jnp.where(near, half, 0.0) ** 2
+    close = jnp.exp(-(a + b) / 2) * (1 + z / 6 * (1 + z / 20 * (1 + z / 42)))
+    apart = jnp.where(near, 1.0, 2 * half)
+    return jnp.where(near, close, (jnp.exp(-a) - jnp.exp(-b)) / apart)
+
+
 def concrete(value: Any) -> np.ndarray | None:
     """The value as a NumPy array, or None while JAX traces it and no check is possible."""
     if isinstance(value, Tracer):

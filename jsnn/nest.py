@@ -13,6 +13,8 @@ neurons with the receptors and the solver of the table. Nothing else is special 
 | `iaf_cond_exp` | `ex`, `in`: `Exponential` conductance | nS | `RK4(2)` |
 | `iaf_cond_alpha` | `ex`, `in`: `Alpha` conductance | nS | `RK4(4)` |
 
+`tsodyks_synapse` and `tsodyks2_synapse` are releases, for `Projection(..., release=...)`.
+
 The receptor is chosen by name, where NEST chooses it by the sign of the weight: a negative weight
 in NEST is here a negative weight onto `in` for a current, and its absolute value onto `in` for a
 conductance, whose reversal potential makes it inhibitory. An `iaf_psc_delta` has one receptor, for
@@ -58,6 +60,7 @@ from jsnn.distributions import is_distribution
 from jsnn.neurons.lif import LIF
 from jsnn.population import Population
 from jsnn.receptors import Alpha, Delta, Exponential, Receptor
+from jsnn.release import MaassMarkram, Tsodyks
 from jsnn.solvers import RK4, Solver
 
 _CELL = {"C_m": 250.0, "E_L": -70.0, "V_m": -70.0, "V_th": -55.0, "t_ref": 2.0, "I_e": 0.0}
@@ -109,6 +112,20 @@ UNSUPPORTED: dict[str, dict[str, Any]] = {
 _POSITIVE = ("C_m", "tau_m", "g_L", "tau_syn_ex", "tau_syn_in")
 _NOT_NEGATIVE = ("t_ref", "g_ex", "g_in")
 _STATES = {"V_m": "v", "g_ex": "ex.g", "g_in": "in.g", "dg_ex": "ex.dg", "dg_in": "in.dg"}
+
+_SYNAPSES: dict[str, dict[str, float]] = {
+    "tsodyks_synapse": {
+        "U": 0.5,
+        "tau_psc": 3.0,
+        "tau_rec": 800.0,
+        "tau_fac": 0.0,
+        "u": 0.0,
+        "x": 1.0,
+        "y": 0.0,
+    },
+    "tsodyks2_synapse": {"U": 0.5, "tau_rec": 800.0, "tau_fac": 0.0, "u": 0.5, "x": 1.0},
+}
+DEFAULTS |= _SYNAPSES
 
 Slices = Mapping[str, slice]
 
@@ -176,6 +193,34 @@ def iaf_cond_alpha(
         "in": Alpha(values["tau_syn_in"], values["E_in"]),
     }
     return _population(n, values, receptors, slices, RK4(4) if solver is None else solver)
+
+
+def tsodyks_synapse(**params: Any) -> Tsodyks:
+    """Short-term plasticity of Tsodyks, Uziel and Markram (2000): the `release` of a projection.
+
+    `U`, `tau_psc`, `tau_rec`, `tau_fac` and, at the start, `u`, `x`, `y` have NEST's defaults. Each
+    is a scalar, one number for each source or each edge, or a distribution.
+    """
+    return Tsodyks(**_synapse_parameters("tsodyks_synapse", params))
+
+
+def tsodyks2_synapse(**params: Any) -> MaassMarkram:
+    """Short-term plasticity of Maass and Markram (2002): the `release` of a projection.
+
+    `U`, `tau_rec`, `tau_fac` and, for the first spike, `u` and `x` have NEST's defaults: as there,
+    u is 0.5 where only U is given. Each is a scalar, one number for each source or each edge, or a
+    distribution.
+    """
+    return MaassMarkram(**_synapse_parameters("tsodyks2_synapse", params))
+
+
+def _synapse_parameters(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    for name in given:
+        if name in ("weight", "delay"):
+            raise ValueError(f"{name}: give it to the projection, beside the release")
+        if name not in _SYNAPSES[model]:
+            raise unknown(f"parameter of {model}", name, _SYNAPSES[model])
+    return {**_SYNAPSES[model], **given}
 
 
 def _parameters(model: str, n: int, given: Mapping[str, Any]) -> dict[str, Any]:

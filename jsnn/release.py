@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_number, concrete, exprel, real_dtype
+from jsnn._math import as_real, check_number, concrete, exp_slope, real_dtype
 from jsnn.distributions import Distribution, is_distribution
 
 Values = dict[str, Array]
@@ -209,10 +209,8 @@ class Tsodyks(eqx.Module):
     def relax(self, values: Values, elapsed: Array, first: Array) -> Values:
         x, y = values["x"], values["y"]
         a, b = elapsed / self.tau_psc, elapsed / self.tau_rec
-        # Of y, exp(-b) + b (exp(-a) - exp(-b)) / (b - a) is not in x yet. Written without a
-        # difference in the denominator: the time constants may be equal.
-        between = b * jnp.exp(-jnp.minimum(a, b)) * exprel(-jnp.abs(b - a))
-        recovered = -jnp.expm1(-b)
+        # Of y, exp(-b) + b (exp(-a) - exp(-b)) / (b - a) is not in x yet
+        between, recovered = b * exp_slope(a, b), -jnp.expm1(-b)
         return {
             "u": values["u"] * _decay(elapsed, self.tau_fac),
             "x": x + (recovered - between) * y + recovered * (1 - x - y),
