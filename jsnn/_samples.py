@@ -1,6 +1,7 @@
 """What recorders see of a block of steps, and how samples of it are kept."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -96,6 +97,11 @@ def chosen(index: Sequence[int] | np.ndarray | slice | int | None) -> tuple[int,
             raise ValueError(f"index={index!r}: give at least one, in a flat list")
         return tuple(array.tolist())
     return None
+
+
+def values_on_host(made: SampleRecord) -> dict[str, np.ndarray]:
+    """The samples of a segment. Moved as they are and cut here: JAX would compile the cut."""
+    return {"values": np.asarray(replace(made, buffer=np.asarray(made.buffer)).values)}
 
 
 def check_index(index: tuple[int, ...] | None, of: str, n: int, what: str) -> None:

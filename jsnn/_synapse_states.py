@@ -11,7 +11,7 @@ from jax import Array, lax
 from jsnn import release as release_
 from jsnn import spikes as spikes_
 from jsnn._math import plain, real_dtype, unknown
-from jsnn._samples import Block, Part, Samples, Sources, check_index, chosen
+from jsnn._samples import Block, Part, Samples, Sources, check_index, chosen, values_on_host
 from jsnn.network import Network
 from jsnn.population import PopulationState
 from jsnn.projection import Synapses
@@ -133,7 +133,7 @@ class SynapseStates(eqx.Module):
 
     def to_host(self, made: SampleRecord | SpikeValues) -> dict[str, np.ndarray]:
         if isinstance(made, SampleRecord):
-            return {"values": np.asarray(made.values)}
+            return values_on_host(made)
         listed = made.listed()
         return {"steps": listed.steps, "index": listed.index, "values": listed.values}
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array, lax
 
 from jsnn._math import plain, real_dtype, unknown, whole_steps
-from jsnn._samples import Block, Part, Samples, check_index, chosen
+from jsnn._samples import Block, Part, Samples, check_index, chosen, values_on_host
 from jsnn._synapse_states import SynapseStates as SynapseStates
 from jsnn.network import Network
 from jsnn.population import PopulationState
@@ -107,7 +107,7 @@ class Counts(eqx.Module):
         return SampleRecord(buffer[:, low:high], first_step, length, every, network.dt, True)
 
     def to_host(self, made: SampleRecord) -> dict[str, np.ndarray]:
-        return {"values": np.asarray(made.values)}
+        return values_on_host(made)
 
     def join(self, network: Network, parts: list[Part]) -> SampleRecord:
         """The segments of a run as one; a count that two of them share is added up."""
@@ -203,7 +203,7 @@ class States(eqx.Module):
         return self._samples(network).end(buffer, first_step, length, room)
 
     def to_host(self, made: SampleRecord) -> dict[str, np.ndarray]:
-        return {"values": np.asarray(made.values)}
+        return values_on_host(made)
 
     def join(self, network: Network, parts: list[Part]) -> SampleRecord:
         return self._samples(network).join(parts)

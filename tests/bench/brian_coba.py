@@ -3,8 +3,8 @@
     python tests/bench/brian_coba.py --target cpp_standalone --seed 1
 
 Brian 2 is not installed with the tests; give its environment's Python. With `cpp_standalone` the
-run is what the compiled program takes by its own clock, and `compile_s` all of generating, compiling
-and writing around it; with `cython` compiling is part of the first run.
+run is what the compiled program takes by its own clock, and `compile_s` is all that is around it:
+generating, compiling, writing. With `cython` compiling is part of the first run.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     python tests/bench/coba_stp.py --brian ../brian/bin/python --turns 3
 
-`--brian` is the Python of an environment with Brian 2 2.9 and a C++ compiler. Every run is a process
-of its own: the run by itself, and all from the start of the process to its end, with jsnn's figures
-drawn. jsnn is run with a delay of 1.5 ms too, which is what the zero delay costs.
+`--brian` is the Python of an environment with Brian 2 2.9 and a C++ compiler. Every run is a
+process of its own: the run by itself, and all from the start of the process to its end, with jsnn's
+figures drawn. jsnn is run with a delay of 1.5 ms too, which is what the zero delay costs.
 """
 
 import argparse
