@@ -136,8 +136,6 @@ def recorders(traced: int = TRACED) -> dict[str, Any]:
         "g_i": States("cells.exc", "inh.g", index=traced),
         "u_S": SynapseStates("exc", "u", index=traced),
         "x_S": SynapseStates("exc", "x", index=traced),
-        "u_spike": SynapseStates("exc", "u", index=traced, at_spikes=True),
-        "x_spike": SynapseStates("exc", "x", index=traced, at_spikes=True),
         "r_spike": SynapseStates("exc", "r", index=traced, at_spikes=True),
     }
 
@@ -164,10 +162,9 @@ def compare(solution: jsnn.Solution, frozen: dict[str, Any]) -> dict[str, Any]:
     n = min(steps, frozen["v"].size)
     found: dict[str, Any] = {"n_spikes": len(theirs), "different_spikes": len(mine ^ theirs)}
     pairs = {name: (records[name].values[: n - 1, 0], frozen[name][1:n]) for name in TRACES}
+    at = records["r_spike"].steps
     for name in ("u", "x"):
-        own = records[f"{name}_spike"]
-        within = own.steps < n
-        pairs[name] = own.values[within], frozen[name][own.steps[within]]
+        pairs[name] = records[f"{name}_S"].values[at, 0], frozen[name][at]
     for name, (own, other) in pairs.items():
         error = np.abs(own - other) / np.maximum(np.abs(other), 1e-300)
         found[f"relative_error_{name}"] = float(np.max(error, initial=0.0))
@@ -211,7 +208,8 @@ def draw_neuron(solution: jsnn.Solution, traced: int) -> Any:
     """Conductances, membrane and synaptic variables of one neuron, and what its spikes release."""
     from matplotlib.figure import Figure
 
-    records, at = solution.records, solution.records["u_spike"].times
+    records, spikes = solution.records, solution.records["r_spike"]
+    at = spikes.times
     figure = Figure(figsize=(6.4, 7.2), layout="constrained")
     conductance, membrane, synapse, released = figure.subplots(4, 1, sharex=True)
     times = records["v"].times
@@ -224,13 +222,18 @@ def draw_neuron(solution: jsnn.Solution, traced: int) -> Any:
     membrane.vlines(at, V_TH, 0.0, color="black", linewidth=1)
     both = np.hstack([records["x_S"].values, records["u_S"].values])
     plot.traces(times, both, labels=["$x_S$", "$u_S$"], ylabel="synapse", ax=synapse)
-    for line, color, name in zip(synapse.lines, ("C3", "C4"), ("x_spike", "u_spike"), strict=True):
+    for line, color, values in zip(synapse.lines, ("C3", "C4"), both[spikes.steps].T, strict=True):
         line.set_color(color)
-        synapse.plot(at, records[name].values, ".", color=color)
-    synapse.legend(synapse.lines[:2], ["$x_S$", "$u_S$"], frameon=False, bbox_to_anchor=(1, 1))
+        synapse.plot(at, values, ".", color=color)
+    synapse.legend(
+        *(synapse.lines[:2], ["$x_S$", "$u_S$"]),
+        frameon=False,
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+    )
     synapse.set_ylim(-0.05, 1.05)
-    released.vlines(at, 0.0, records["r_spike"].values, color="C5", linewidth=2)
-    released.set(ylim=(-0.01, 0.62), ylabel="$r_S$", xlabel="Time (ms)")
+    released.vlines(at, 0.0, spikes.values, color="C5", linewidth=2)
+    released.set(ylim=(-0.01, 0.62), ylabel="$r_S$", xlabel="Time (ms)", xlim=(0, times[-1]))
     for axes in (conductance, membrane, synapse):
         axes.set_xlabel("")
     figure.suptitle(f"Excitatory neuron {traced}", fontsize="medium")
@@ -299,9 +302,8 @@ def main(args: argparse.Namespace) -> None:
         names = (*TRACES, "u_S", "x_S")
         arrays |= {"t": solution.records["v"].times}
         arrays |= {name: solution.records[name].values for name in names}
-        arrays |= {"t_spike": solution.records["u_spike"].times}
-        for name in ("u_spike", "x_spike", "r_spike"):
-            arrays[name] = solution.records[name].values
+        released = solution.records["r_spike"]
+        arrays |= {"t_spike": released.times, "r_S": released.values}
         print(f"Spikes and traces : {jsnn.export.save_npz(args.save, **arrays)}")
     common.write_json(
         args.json,

@@ -97,7 +97,7 @@ def _cumsum(counts: Array) -> Array:
     As products with triangular matrices, a row of 32 at a time and then over the rows: exact in
     float32 below 2^24, and a fifth of the time of `jnp.cumsum` on CPU, whatever m.
     """
-    if not WORD <= counts.shape[0] < 2**24 // WORD:
+    if not 256 <= counts.shape[0] < 2**24 // WORD:
         return jnp.cumsum(counts)
     return _cumsum_exact(counts.astype(jnp.float32)).astype(jnp.int32)
 

@@ -27,6 +27,7 @@ def network(delivery=None):
     from jsnn.inputs import NoiseCurrent, Poisson, SpikeList, StepCurrent
     from jsnn.neurons import LIF
     from jsnn.receptors import Delta, Exponential
+    from jsnn.release import Tsodyks, TsodyksMarkram
 
     rng = np.random.default_rng(1)
     n = 300
@@ -66,6 +67,24 @@ def network(delivery=None):
         ),
         "narrow": jsnn.Projection("wide.inh", "few", FixedIndegree(8), weight=0.4, delay=0.6),
         "to one": jsnn.Projection("few", "one", AllToAll(), weight=2.0, delay=0.7),
+        "source": jsnn.Projection(
+            "few",
+            "wide",
+            FixedIndegree(2),
+            weight=40.0,
+            delay=0.6,
+            receptor="exc",
+            release=TsodyksMarkram(0.5, np.linspace(20.0, 90.0, 10), 30.0),
+        ),
+        "edge": jsnn.Projection(
+            "wide.inh",
+            "wide",
+            FixedIndegree(3),
+            weight=-30.0,
+            delay=0.8,
+            receptor="inh",
+            release=Tsodyks(Uniform(0.2, 0.8), tau_fac=20.0),
+        ),
     }
     inputs = {
         "poisson": Poisson("wide.exc", np.linspace(0, 3000, 219), 60.0, "exc"),
@@ -84,7 +103,7 @@ def network(delivery=None):
 
 
 def recorders():
-    from jsnn.record import Counts, Spikes, States
+    from jsnn.record import Counts, Spikes, States, SynapseStates
 
     return {
         "wide": Spikes("wide"),
@@ -96,6 +115,8 @@ def recorders():
         "i": States("wide.inh", "exc.i"),
         "v one": States("one", "v"),
         "v few": States("few", "v", index=[9, 3]),
+        "x source": SynapseStates("source", "x", index=[0, 7]),
+        "r edge": SynapseStates("edge", "r", index=[0, 890, 417], at_spikes=True),
     }
 
 

@@ -26,12 +26,6 @@ LAWS = {
 TIMES = np.array([1.3, 4.0, 12.2, 13.0, 60.7, 200.1])  # ms
 
 
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
 def integrated(law, times):
     """u and r at each spike, from the differential equations between them."""
     p = {name: float(value) for name, value in vars(law).items()}
