@@ -13,7 +13,7 @@ from jsnn.delivery import EventDriven, Rows, not_differentiable
 from jsnn.inputs import Cells
 from jsnn.network import Network
 from jsnn.record import Recorder
-from jsnn.state import NetworkCoefficients, State
+from jsnn.state import NetworkCoefficients, State, look_at_inputs, look_at_states
 
 _CHECKED_EVERY = 64  # steps
 
@@ -156,11 +156,13 @@ def block(
         if not own.before_delivery
     }
     counts = {name: own + n_spikes[name] for name, own in counts.items()}
-    status = network.check_inputs(state.status, coefficients, steps, length)
+    status = look_at_inputs(
+        state.status, network.inputs, coefficients.inputs, steps, length, network.dt
+    )
     end = state.step + length
     status = lax.cond(  # what is not finite stays so, and to look costs as much as a step
         end % _CHECKED_EVERY < length,
-        lambda: network.check_states(status, populations, end - 1),
+        lambda: look_at_states(status, populations, end - 1),
         lambda: status,
     )
     state = State(end, state.key, populations, waiting, releases, status)

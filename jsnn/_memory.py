@@ -62,8 +62,16 @@ def _of_edges(
     ):
         if is_distribution(value) or np.ndim(value):
             kept, peak = kept + own, peak + making
+    of_edges = [v for v in vars(projection.release).values() if _by_edge(v, n_edges, sizes[0])]
+    if of_edges:  # parameters, and states before and after a step
+        kept += real_dtype().itemsize * (len(of_edges) + 2 * len(projection.release.states))
+        peak += 12 * len(of_edges)
     what = f"projection {name!r}: {n_edges:.3g} synapses"
     return what, n_edges * kept, n_edges * (peak - kept)
+
+
+def _by_edge(value: Any, n_edges: float, n_pre: int) -> bool:
+    return is_distribution(value) or (np.ndim(value) > 0 and np.size(value) == n_edges != n_pre)
 
 
 def check_memory(needs: Mapping[str, float]) -> None:

@@ -19,7 +19,7 @@ from jsnn._memory import check_memory, size
 from jsnn._status import check_state
 from jsnn.network import Network
 from jsnn.record import Recorder, Spikes
-from jsnn.state import State
+from jsnn.state import State, look_at_states
 
 
 class Solution(eqx.Module):
@@ -196,22 +196,17 @@ def _advance(
 advance = eqx.filter_jit(_advance)
 
 # The same for the host's loop. Vectors of 512 bits are worth a fifth of the time on CPUs that have
-# them; LLVM splits them on others. JAX takes such options at the outermost `jit` only.
-_OPTIONS = {"xla_cpu_prefer_vector_width": "512"}
-# XLA cuts a kernel over its threads from some thousand cells on. To wake another thread takes
-# longer than such a kernel: 4,000 cells, a step at a time, take twice as long with two cores.
-_WHOLE_KERNELS = {**_OPTIONS, "xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
-_MANY_CELLS = 2**15
-_in_parts, _whole = (
-    eqx.filter_jit(_advance, compiler_options=options)  # pyright: ignore[reportCallIssue]
-    for options in (_OPTIONS, _WHOLE_KERNELS)
+# them; LLVM splits them on others. And XLA would cut kernels over its threads that take less time
+# than to wake one: 4,000 cells, a step at a time, take twice as long so, and rows of spikes with
+# amounts three times. What is to use several cores is divided over devices. JAX takes such options
+# at the outermost `jit` only.
+advance_from_host = eqx.filter_jit(  # pyright: ignore[reportCallIssue]
+    _advance,
+    compiler_options={
+        "xla_cpu_prefer_vector_width": "512",
+        "xla_disable_hlo_passes": "cpu-parallel-task-assigner",
+    },
 )
-
-
-def advance_from_host(network: Network, *arguments: Any) -> Solution:
-    devices = 1 if network.mesh is None else network.mesh.size
-    cells = sum(population.n for population in network.populations.values())
-    return (_in_parts if cells > devices * _MANY_CELLS else _whole)(network, *arguments)
 
 
 def _loop(network, record, local, capacity, state, coefficients, rows, steps):
@@ -247,7 +242,7 @@ def _loop(network, record, local, capacity, state, coefficients, rows, steps):
         )
     state, buffers, counts = carry
     if not isinstance(steps, int) or steps:
-        status = network.check_states(state.status, state.populations, state.step - 1)
+        status = look_at_states(state.status, state.populations, state.step - 1)
         state = replace(state, status=status)
     if axis is not None:
         counts = lax.psum(counts, axis)

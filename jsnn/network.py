@@ -39,7 +39,7 @@ from jsnn.projection import (
     locate,
     receptor_of,
 )
-from jsnn.state import NEVER, NetworkCoefficients, State
+from jsnn.state import NEVER, NetworkCoefficients, State, look_at_inputs, look_at_states
 
 _LONGEST_BLOCK = 64  # steps; longer delays do not make longer blocks, which only cost memory
 SpikeInput = Poisson | SpikeList
@@ -377,36 +377,9 @@ class Network(eqx.Module):
         for name, synapses in self.synapses.items():
             buffers[name] = synapses.without_slot(buffers[name], step)
 
-        status = self.check_inputs(state.status, coefficients, n[None], 1)
-        status = self.check_states(status, populations, n)
+        status = look_at_inputs(state.status, self.inputs, coefficients.inputs, n[None], 1, self.dt)
+        status = look_at_states(status, populations, n)
         return State(n + 1, state.key, populations, buffers, releases, status), fired
-
-    def check_states(
-        self, status: Mapping[str, Array], populations: Mapping[str, PopulationState], step: Array
-    ) -> dict[str, Array]:
-        """The status, with the step at which a state is found that is not finite."""
-        new = dict(status)
-        for name, state in populations.items():
-            # 0 times a number that is not finite is NaN, and so is the sum
-            total = sum(jnp.sum(0 * value) for value in state.cell.values())
-            new[name] = jnp.where(jnp.isnan(total), jnp.minimum(new[name], step), new[name])
-        return new
-
-    def check_inputs(
-        self,
-        status: Mapping[str, Array],
-        coefficients: NetworkCoefficients,
-        steps: Array,
-        length: int | Array,
-    ) -> dict[str, Array]:
-        """The status, with the first of `length` steps in which an input failed."""
-        new = dict(status)
-        for name, source in self.inputs.items():
-            label = f"input/{name}"
-            wrong = source.overflow(coefficients.inputs[name], steps, self.dt)
-            wrong &= steps < steps[0] + length
-            new[label] = jnp.minimum(new[label], jnp.min(jnp.where(wrong, steps, NEVER)))
-        return new
 
     def part(self, address: str) -> tuple[str, int, int]:
         """`"cells.exc"` as (population, first cell, last cell exclusive)."""

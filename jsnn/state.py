@@ -1,8 +1,10 @@
 """What evolves in a network, and what its parameters are turned into before it does."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax.numpy as jnp
 from jax import Array
 
 from jsnn.inputs import Prepared
@@ -17,9 +19,9 @@ class State(eqx.Module):
 
     `step` counts the steps done; `key` are the two words that inputs draw with; `buffers` hold
     arrivals under way, `[slots, n]` for each projection; `releases` what the synapses of those with
-    short-term plasticity remember; `status` tells the first step at which
-    each input (`"input/name"`) failed, and for each population the end of the first block after
-    which a state was not finite, or `NEVER`.
+    short-term plasticity remember; `status` tells the first step at which each input
+    (`"input/name"`) failed, and for each population the step at which a state was found that is not
+    finite (it is looked for every 64 steps, and at the end of a call), or `NEVER`.
     """
 
     step: Array
@@ -36,3 +38,32 @@ class NetworkCoefficients(NamedTuple):
     populations: dict[str, Coefficients]
     inputs: dict[str, Prepared]
     weights: dict[str, Array | None]  # scalar weights, applied where arrivals are read
+
+
+def look_at_states(
+    status: Mapping[str, Array], populations: Mapping[str, PopulationState], step: Array
+) -> dict[str, Array]:
+    """The status, with this step for each population that has a state which is not finite."""
+    new = dict(status)
+    for name, state in populations.items():
+        # 0 times a number that is not finite is NaN, and so is the sum
+        total = sum(jnp.sum(0 * value) for value in state.cell.values())
+        new[name] = jnp.where(jnp.isnan(total), jnp.minimum(new[name], step), new[name])
+    return new
+
+
+def look_at_inputs(
+    status: Mapping[str, Array],
+    inputs: Mapping[str, Any],
+    coefficients: Mapping[str, Prepared],
+    steps: Array,
+    length: int | Array,
+    dt: float,
+) -> dict[str, Array]:
+    """The status, with the first of the first `length` steps in which each input failed."""
+    new = dict(status)
+    for name, source in inputs.items():
+        label = f"input/{name}"
+        wrong = source.overflow(coefficients[name], steps, dt) & (steps < steps[0] + length)
+        new[label] = jnp.minimum(new[label], jnp.min(jnp.where(wrong, steps, NEVER)))
+    return new
