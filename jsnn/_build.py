@@ -132,7 +132,8 @@ def _of_sources_or_edges(
     """A release with its parameters as scalars and `[n_pre]`, or, if any is given by edge, as
     scalars and `[n_edges]` in storage order; and which of the two."""
     made, of_edges = {}, set()
-    one_each = order is None and bool(np.all(np.diff(np.asarray(edges.row_ptr)) == 1))
+    in_order = order is None or np.array_equal(order, np.arange(edges.n_edges))
+    one_each = in_order and bool(np.all(np.diff(np.asarray(edges.row_ptr)) == 1))
     for i, (what, value) in enumerate(vars(release).items()):
         shape = np.shape(value)
         if is_distribution(value) or (shape == (edges.n_edges,) and shape != (edges.n_pre,)):
@@ -142,7 +143,8 @@ def _of_sources_or_edges(
         elif shape == (edges.n_edges,) and not one_each:
             raise ValueError(
                 f"projection {name!r}: release: {what} has {shape[0]} numbers, and there are as "
-                "many sources as edges; split the projection, so that it is known of which they are"
+                "many sources as edges: it is not known of which they are; leave out sources "
+                "without edges, or give a scalar or a distribution"
             )
         elif shape in ((), (edges.n_pre,)):
             made[what] = value

@@ -53,7 +53,7 @@ def mesh_of(devices: int | Sequence[Any] | None) -> Mesh | None:
 class Split(eqx.Module):
     """Edges divided by target over devices, each array `[devices, ...]`, padded to the longest.
 
-    `edge` tells which edge each is, and is made only where weights or delays are per edge.
+    `edge` tells which edge each is, and is made only where weights, delays or releases are of each.
     """
 
     row_ptr: Array

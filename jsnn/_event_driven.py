@@ -123,10 +123,11 @@ def _deliver(
                 cpu=functools.partial(_release_by_loop, layout),
                 default=functools.partial(_release_at_once, layout, distinct),
             )
-        else:
-            if state is not None:
-                state, amount = _release_of_sources(layout, distinct, release, state, events)
-                events = events._replace(amount=amount)
+            return done + layout.capacity, buffer, state
+        if state is not None:
+            state, amount = _release_of_sources(layout, distinct, release, state, events)
+            events = events._replace(amount=amount)
+        if edges.post.shape[0]:
             buffer = lax.platform_dependent(
                 *(buffer, events, edges),
                 cpu=functools.partial(_add_by_loop, layout),

@@ -45,8 +45,8 @@ def run(
     **Arguments:**
 
     - `key` or `state`: where to start: `network.init(key)`, or the state of an earlier solution.
-    - `record`: recorders by name. Spikes come back as `SpikeTimes`, states and counts as
-      `SampleRecord` with NumPy arrays.
+    - `record`: recorders by name. Spikes come back as `SpikeTimes`, values at spikes as
+      `SpikeSamples`, states and counts as `SampleRecord` with NumPy arrays.
     - `devices`: how many (or which) devices to divide the cells over; see `Network.on`.
     - `progress`: show a bar, on a terminal.
     - `segment`: ms between two looks of the host; chosen by memory and speed if left out. It

@@ -17,6 +17,7 @@ from jsnn._divide import AXIS, pad_cells, padded
 from jsnn._math import named, shortened
 from jsnn._memory import check_memory, size
 from jsnn._status import check_state
+from jsnn.delivery import EventDriven, not_differentiable
 from jsnn.network import Network
 from jsnn.record import Recorder, Spikes
 from jsnn.state import State, look_at_states
@@ -79,7 +80,7 @@ def check_record(
     record = dict(record or {})
     for name, recorder in record.items():
         if not isinstance(name, str) or not isinstance(recorder, Recorder):
-            raise TypeError(f"record[{name!r}] is {recorder!r}; give Spikes, Counts or States")
+            raise TypeError(f"record[{name!r}] is {recorder!r}; give one of jsnn.record")
         with named(f"record {name!r}"):
             recorder.check(network)
     needs = {"the network": size(network)}
@@ -223,6 +224,14 @@ def _loop(network, record, local, capacity, state, coefficients, rows, steps):
     room = -(-capacity // length) * length
     buffers = {name: own.begin(network, room, local) for name, own in record.items()}
     counts = {name: jnp.zeros((), jnp.int32) for name in local}
+    if isinstance(network.delivery, EventDriven):  # populations are guarded in each block
+        given = {name: (own.release, own.weight) for name, own in rows.items()}
+        given, releases = not_differentiable((given, state.releases))
+        state = replace(state, releases=releases)
+        rows = {
+            name: replace(own, release=given[name][0], weight=given[name][1])
+            for name, own in rows.items()
+        }
     run_block = partial(block, network, record, local, first, coefficients, rows)
     carry = (state, buffers, counts)
     if isinstance(steps, int):

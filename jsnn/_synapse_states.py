@@ -34,7 +34,8 @@ class SynapseStates(eqx.Module):
 
     A sample is what the closed form gives at the end of a step; after its spike, if there is one. r
     is that of the step's spike, or 0. `at_spikes` gives a `SpikeSamples` from `run`, and from
-    `simulate` a `SpikeValues`: u and x just after each spike, and r of it.
+    `simulate` a `SpikeValues`: u and x just after each spike, and r of it. There and in the
+    columns of the samples, sources or edges are counted as they stand in `index`.
     """
 
     projection: str = eqx.field(static=True)
@@ -60,9 +61,9 @@ class SynapseStates(eqx.Module):
         self.index, self.at_spikes = chosen(index), bool(at_spikes)
 
     def check(self, network: Network) -> None:
-        synapses = network.synapses.get(self.projection)
-        if synapses is None:
+        if not isinstance(self.projection, str) or self.projection not in network.synapses:
             raise unknown("projection", self.projection, network.synapses)
+        synapses = network.synapses[self.projection]
         if synapses.is_constant:
             raise ValueError(f"projection {self.projection!r} has no short-term plasticity")
         states = [*synapses.release.states, "r"]

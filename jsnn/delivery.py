@@ -110,8 +110,8 @@ class EventDriven(eqx.Module):
             capacity = min(max(n_steps * n_pre // 200, 64), 8192)
         capacity = min(capacity, n_steps * n_pre)  # no more spikes than that
         capacity = max(min(capacity, (2**31 - 1) // max(rows.max_row, 1)), 1)  # int32 counts edges
-        if rows.post.shape[0] == 0:
-            return buffer, release
+        if rows.post.shape[0] == 0 and (release is None or rows.per_edge):
+            return buffer, release  # sources without edges remember their spikes all the same
         layout = Layout(
             buffer.shape[0],
             buffer.shape[1],
@@ -133,13 +133,13 @@ Delivery = SegmentSum | EventDriven
 
 
 @jax.custom_vjp
-def not_differentiable(populations):
+def not_differentiable(values):
     """The identity, which refuses to be differentiated: the counts in the buffers would cut the
     gradient through the spikes in silence."""
-    return populations
+    return values
 
 
-def _refuse(populations):
+def _refuse(values):
     raise NotImplementedError(
         "EventDriven delivery is not differentiable; build the network with delivery=SegmentSum()"
     )

@@ -38,8 +38,7 @@ class Uniform(eqx.Module):
         self.low, self.high = as_real(low), as_real(high)
 
     def draw(self, key: Array, shape: tuple[int, ...]) -> Array:
-        unit = jax.random.uniform(key, shape, real_dtype())
-        return self.low + (self.high - self.low) * unit
+        return jax.random.uniform(key, shape, real_dtype(), self.low, self.high)
 
 
 class Normal(eqx.Module):

@@ -323,6 +323,75 @@ def test_states_pass_between_deliveries(per_edge):
         )
 
 
+@pytest.mark.parametrize("delivery", [jsnn.EventDriven(), jsnn.SegmentSum()])
+@pytest.mark.parametrize("delay", [0.0, 0.3])
+def test_sources_without_edges_remember_their_spikes(x64, delivery, delay):
+    """As in a part of a union that no edge was drawn for."""
+    law = TsodyksMarkram(0.5, 50.0)
+    none = jsnn.connect.Pairs([], [])
+    net = network(law, [1.0, 2.0, 3.0], rule=none, delay=delay, delivery=delivery)
+    record = {"x": SynapseStates("p", "x", index=0)}
+    solution = jsnn.simulate(net, net.init(jax.random.key(0)), 30, record)
+    wanted = closed(law, [1.0, 2.0, 3.0])[1]["x"]
+    np.testing.assert_allclose(solution.records["x"].values[-1, 0], wanted, rtol=1e-12)
+    np.testing.assert_allclose(solution.state.releases["p"].values["x"], [wanted, 1.0])
+    assert solution.state.releases["p"].last.tolist() == [29, -1]
+
+
+@pytest.mark.parametrize("per_edge", [False, True])
+@pytest.mark.parametrize("delay", [0.0, 0.3])
+def test_event_driven_refuses_to_differentiate_a_release(per_edge, delay):
+    net = network(
+        TsodyksMarkram(jnp.full(4, 0.5) if per_edge else 0.5), rule=AllToAll(), delay=delay
+    )
+
+    def total(U):
+        own = eqx.tree_at(lambda n: n.synapses["p"].release.U, net, U)
+        return jnp.sum(currents(own, 30))
+
+    with pytest.raises(NotImplementedError, match="delivery=SegmentSum"):
+        jax.grad(total)(net.synapses["p"].release.U)
+
+
+def test_vmap_over_a_parameter_and_its_records():
+    net = network(TsodyksMarkram(0.5, 50.0, 30.0), delay=0.0)
+    record = {
+        "x": SynapseStates("p", "x", index=0),
+        "r": SynapseStates("p", "r", index=0, at_spikes=True),
+    }
+
+    def run(U):
+        own = eqx.tree_at(lambda n: n.synapses["p"].release.U, net, U)
+        return jsnn.simulate(own, own.init(jax.random.key(0)), 140, record).records
+
+    values = jnp.array([0.2, 0.5, 0.8])
+    batch = jax.vmap(run)(values)
+    for i, U in enumerate(values):
+        single, one = run(U), jax.tree.map(lambda leaf, i=i: leaf[i], batch)
+        np.testing.assert_allclose(one["x"].values, single["x"].values, rtol=1e-6)
+        found, wanted = one["r"].listed(), single["r"].listed()
+        assert found.steps.tolist() == wanted.steps.tolist() and found.steps.size == 4
+        np.testing.assert_allclose(found.values, wanted.values, rtol=1e-6)
+    with pytest.raises(ValueError, match="this record is batched"):
+        batch["r"].listed()
+
+
+@pytest.mark.parametrize("per_edge", [False, True])
+def test_a_run_is_resumed_with_its_releases(tmp_path, per_edge):
+    law = TsodyksMarkram(jnp.linspace(0.3, 0.6, 4) if per_edge else 0.4, 50.0, 30.0)
+    net = network(law, rule=AllToAll())
+    record = {"r": SynapseStates("p", "r", at_spikes=True), "i": States("post", "i.i")}
+    more = dict(key=jax.random.key(0), record=record, progress=False, segment=2.0)
+    whole = jsnn.run(net, 14.0, **more)
+    jsnn.run(net, 5.0, checkpoint=tmp_path / "c", **more)
+    resumed = jsnn.run(net, 14.0, checkpoint=tmp_path / "c", **more)
+    for name in ("steps", "index", "values"):
+        one, other = (getattr(s.records["r"], name) for s in (whole, resumed))
+        np.testing.assert_array_equal(one, other)
+        assert one.size >= 4
+    np.testing.assert_array_equal(whole.records["i"].values, resumed.records["i"].values)
+
+
 BAD = [
     (lambda: TsodyksMarkram(1.2), "U=1.2 must be at most 1"),
     (lambda: TsodyksMarkram(-0.1), "U=-0.1 must be at least 0"),
@@ -355,7 +424,10 @@ def test_as_many_sources_as_edges_must_mean_the_same():
     pairs = jsnn.connect.Pairs([0, 0], [0, 1])
     with pytest.raises(ValueError, match="as many sources as edges"):
         network(TsodyksMarkram(np.array([0.2, 0.4])), rule=pairs)
-    assert network(TsodyksMarkram(np.array([0.2, 0.4]))).synapses["p"].per_edge is False
+    for same in (None, jsnn.connect.Pairs([0, 1], [1, 0])):
+        assert (
+            network(TsodyksMarkram(np.array([0.2, 0.4])), rule=same).synapses["p"].n_releases == 2
+        )
 
 
 def test_what_is_put_in_its_place_is_checked():
@@ -372,6 +444,7 @@ def test_what_is_put_in_its_place_is_checked():
     ("recorder", "message"),
     [
         (SynapseStates("q", "u"), "unknown projection 'q'"),
+        (SynapseStates(["p"], "u"), "unknown projection"),  # pyright: ignore[reportArgumentType]
         (SynapseStates("p", "y"), "unknown state of 'p' 'y'"),
         (SynapseStates("p", "u", index=5), "index holds 5..5, but 'p' has 2 sources"),
         (SynapseStates("p", "u", every=0.25), "every=0.25"),
