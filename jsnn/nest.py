@@ -113,7 +113,7 @@ _POSITIVE = ("C_m", "tau_m", "g_L", "tau_syn_ex", "tau_syn_in")
 _NOT_NEGATIVE = ("t_ref", "g_ex", "g_in")
 _STATES = {"V_m": "v", "g_ex": "ex.g", "g_in": "in.g", "dg_ex": "ex.dg", "dg_in": "in.dg"}
 
-_SYNAPSES: dict[str, dict[str, float]] = {
+SYNAPSE_DEFAULTS: dict[str, dict[str, float]] = {
     "tsodyks_synapse": {
         "U": 0.5,
         "tau_psc": 3.0,
@@ -125,7 +125,7 @@ _SYNAPSES: dict[str, dict[str, float]] = {
     },
     "tsodyks2_synapse": {"U": 0.5, "tau_rec": 800.0, "tau_fac": 0.0, "u": 0.5, "x": 1.0},
 }
-DEFAULTS |= _SYNAPSES
+"""By synapse, the parameters that its constructor takes, with NEST's defaults."""
 
 Slices = Mapping[str, slice]
 
@@ -218,9 +218,9 @@ def _synapse_parameters(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name in ("weight", "delay"):
             raise ValueError(f"{name}: give it to the projection, beside the release")
-        if name not in _SYNAPSES[model]:
-            raise unknown(f"parameter of {model}", name, _SYNAPSES[model])
-    return {**_SYNAPSES[model], **given}
+        if name not in SYNAPSE_DEFAULTS[model]:
+            raise unknown(f"parameter of {model}", name, SYNAPSE_DEFAULTS[model])
+    return {**SYNAPSE_DEFAULTS[model], **given}
 
 
 def _parameters(model: str, n: int, given: Mapping[str, Any]) -> dict[str, Any]:

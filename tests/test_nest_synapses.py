@@ -114,3 +114,11 @@ def test_nest(x64, model, post, per_edge):
         np.testing.assert_allclose(
             values, own[there], rtol=tolerance, atol=tolerance * 1e-3 * np.max(np.abs(values))
         )
+
+
+@pytest.mark.parametrize("model", jsnn.nest.SYNAPSE_DEFAULTS)
+def test_defaults(model):
+    theirs, made = nest.GetDefaults(model), vars(getattr(jsnn.nest, model)())
+    for name, value in jsnn.nest.SYNAPSE_DEFAULTS[model].items():
+        assert theirs[name] == value, name
+        np.testing.assert_allclose(made[name], value, rtol=1e-6, err_msg=name)
