@@ -80,7 +80,9 @@ def check_record(
     record = dict(record or {})
     for name, recorder in record.items():
         if not isinstance(name, str) or not isinstance(recorder, Recorder):
-            raise TypeError(f"record[{name!r}] is {recorder!r}; give one of jsnn.record")
+            raise TypeError(
+                f"record[{name!r}] is {recorder!r}; give Spikes, Counts, States or SynapseStates"
+            )
         with named(f"record {name!r}"):
             recorder.check(network)
     needs = {"the network": size(network)}
