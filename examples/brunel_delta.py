@@ -205,20 +205,11 @@ def main(args: argparse.Namespace) -> None:
     common.write_json(
         args.json,
         {
-            "n_neurons": n,
-            "n_synapses": sum(n_synapses.values()),
-            "n_synapses_by_kind": n_synapses,
-            "build_s": build_s,
-            "compile_s": stats["compile_s"],
-            "run_s": stats["run_s"],
-            "peak_memory_mb": common.peak_memory_mb(),
+            **common.numbers(args, solution, n, n_synapses, build_s),
             "rates": rates,
             "rates_recorded": recorded,
             "cv": cv,
-            "n_spikes": sum(stats["spikes"].values()),
             "solver": f"Exact, steps of {network.dt:g} ms",
-            "devices": args.devices,
-            "float64": args.float64,
         },
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jsnn import plot
+from jsnn import Solution, plot
 
 
 def parser(
@@ -121,6 +121,28 @@ def figure_names(path: str, n: int) -> list[str]:
     """FILE, and FILE with -2, -3 before the ending for further figures."""
     stem, ending = os.path.splitext(path)
     return [path, *(f"{stem}-{i}{ending}" for i in range(2, n + 1))]
+
+
+def numbers(
+    args: argparse.Namespace,
+    solution: Solution,
+    n_neurons: int,
+    n_synapses: Mapping[str, int],
+    build_s: float,
+) -> dict[str, Any]:
+    """What every example writes about a run; `n_synapses` by kind."""
+    return {
+        "n_neurons": n_neurons,
+        "n_synapses": sum(n_synapses.values()),
+        "n_synapses_by_kind": dict(n_synapses),
+        "n_spikes": sum(solution.stats["spikes"].values()),
+        "build_s": build_s,
+        "compile_s": solution.stats["compile_s"],
+        "run_s": solution.stats["run_s"],
+        "peak_memory_mb": peak_memory_mb(),
+        "devices": args.devices,
+        "float64": args.float64,
+    }
 
 
 def write_json(path: str | None, values: Mapping[str, Any]) -> None:

@@ -137,7 +137,7 @@ def block(
         # copies that XLA makes for a condition.
         spiked = sum(
             (n_spikes if network.mesh is None else _count(everyone))[name]
-            for name in {s.pre[0] for s in network.synapses.values()}
+            for name in dict.fromkeys(s.pre[0] for s in network.synapses.values())
         )
         carry = lax.fori_loop(0, jnp.minimum(spiked, 1), deliver, carry)
     else:

@@ -90,9 +90,7 @@ class TsodyksMarkram(eqx.Module):
         return _recovered(values, elapsed, self.tau_rec, self.tau_fac)
 
     def spike(self, values: Values, first: Array) -> tuple[Values, Array]:
-        u = values["u"] + self.U * (1 - values["u"])
-        r = u * values["x"]
-        return {"u": u, "x": values["x"] - r}, r
+        return _released(values["u"] + self.U * (1 - values["u"]), values["x"])
 
 
 class MaassMarkram(eqx.Module):
@@ -140,9 +138,8 @@ class MaassMarkram(eqx.Module):
         return {name: jnp.where(first, values[name], own) for name, own in relaxed.items()}
 
     def spike(self, values: Values, first: Array) -> tuple[Values, Array]:
-        u = jnp.where(first, values["u"], values["u"] + self.U * (1 - values["u"]))
-        r = u * values["x"]
-        return {"u": u, "x": values["x"] - r}, r
+        raised = values["u"] + self.U * (1 - values["u"])
+        return _released(jnp.where(first, values["u"], raised), values["x"])
 
 
 class Tsodyks(eqx.Module):
@@ -290,6 +287,12 @@ def _recovered(values: Values, elapsed: Array, tau_rec: Array, tau_fac: Array) -
         "u": values["u"] * _decay(elapsed, tau_fac),
         "x": 1 + (values["x"] - 1) * jnp.exp(-elapsed / tau_rec),
     }
+
+
+def _released(u: Array, x: Array) -> tuple[Values, Array]:
+    """The values after a spike with utilisation u, and what it releases."""
+    r = u * x
+    return {"u": u, "x": x - r}, r
 
 
 def _decay(elapsed: Array, tau: Array) -> Array:

@@ -38,7 +38,7 @@ def test_every_spike_of_brian(frozen):
     assert found["different_spikes"] == 0
     assert found["n_spikes"] == 15408
     for name in (*coba_stp.TRACES, "u", "x"):
-        assert found[f"relative_error_{name}"] < 1e-9, name
+        assert found[f"relative_error_{name}"] < 1e-12, name
     assert solution.records["r_spike"].values.size >= 1
 
 

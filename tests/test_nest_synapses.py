@@ -23,11 +23,11 @@ TRAINS = [
     lambda rng: np.add.outer(np.arange(5) * 3.1, rng.uniform(1.0, 480.0, 4)).T.ravel(),  # bursts
 ]
 POST = {
-    "iaf_psc_exp": ("I_syn_ex", "ex.i", 1e-9),
-    "iaf_psc_alpha": ("I_syn_ex", "ex.i", 1e-9),
+    "iaf_psc_exp": ("I_syn_ex", "ex.i", 1e-12),
+    "iaf_psc_alpha": ("I_syn_ex", "ex.i", 1e-12),
     # With NEST's tau_syn_ex of 0.2 ms its own integration is up to 7e-4 off
-    "iaf_cond_exp": ("g_ex", "ex.g", 1e-4),
-    "iaf_cond_alpha": ("g_ex", "ex.g", 1e-4),
+    "iaf_cond_exp": ("g_ex", "ex.g", 1e-7),
+    "iaf_cond_alpha": ("g_ex", "ex.g", 1e-7),
 }
 
 

@@ -30,7 +30,7 @@ def run_jsnn(seed, *options):
 
 
 def run_brian(python, seed, target):
-    command = [python, str(Path(__file__).with_name("brian_coba.py")), "--target", target]
+    command = [python, str(Path(__file__).with_name("run_brian_coba.py")), "--target", target]
     start = time.perf_counter()
     done = subprocess.run(
         [*command, "--seed", str(seed)], check=True, capture_output=True, text=True

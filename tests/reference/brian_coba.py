@@ -23,8 +23,8 @@ N_EXC, N_INH = 3200, 800
 TRACED, SEED = 50, 11922
 
 
-def simulate(seed):
-    """Synapses, spikes, start, and traces of one cell and of one of its synapses."""
+def build(seed, delay=0.0):
+    """Cells, and their synapses by kind of source; `delay` in ms. The bench builds it too."""
     b.start_scope()
     b.seed(seed)
     b.defaultclock.dt = 0.1 * b.ms
@@ -60,11 +60,6 @@ def simulate(seed):
     cells.v = "E_l + rand()*(V_th - E_l)"
     cells.g_e = "rand()*w_e"
     cells.g_i = "rand()*w_i"
-    start = {
-        "v0": np.array(cells.v / b.mV),
-        "ge0": np.array(cells.g_e / b.nS),
-        "gi0": np.array(cells.g_i / b.nS),
-    }
     parts = {"e": (cells[:N_EXC], 0.05), "i": (cells[N_EXC:], 0.2)}
     synapses = {}
     for kind, (sources, p) in parts.items():
@@ -81,10 +76,22 @@ def simulate(seed):
             x_S -= r_S
             g_{kind}_post += w_{kind}*r_S
             """,
+            delay=delay * b.ms,
             namespace=constants,
         )
         synapses[kind].connect(p=p)
         synapses[kind].x_S = 1
+    return cells, synapses
+
+
+def simulate(seed):
+    """Synapses, spikes, start, and traces of one cell and of one of its synapses."""
+    cells, synapses = build(seed)
+    start = {
+        "v0": np.array(cells.v / b.mV),
+        "ge0": np.array(cells.g_e / b.nS),
+        "gi0": np.array(cells.g_i / b.nS),
+    }
     spikes = b.SpikeMonitor(cells)
     states = b.StateMonitor(cells, ["v", "g_e", "g_i"], record=TRACED)
     one = np.flatnonzero(np.array(synapses["e"].i) == TRACED)[:1]
