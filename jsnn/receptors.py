@@ -61,7 +61,7 @@ class Exponential(eqx.Module):
 
     def vector_field(self, values: Values) -> Values:
         (y,) = self.states
-        return {y: -values[y] / self.tau}
+        return {y: -values[y] * (1 / self.tau)}
 
     def receive(self, values: Values, amount: Array) -> Values:
         (y,) = self.states
@@ -100,7 +100,8 @@ class Alpha(eqx.Module):
 
     def vector_field(self, values: Values) -> Values:
         x, y = self.states
-        return {x: -values[x] / self.tau, y: values[x] - values[y] / self.tau}
+        rate = 1 / self.tau
+        return {x: -values[x] * rate, y: values[x] - values[y] * rate}
 
     def receive(self, values: Values, amount: Array) -> Values:
         x, y = self.states
