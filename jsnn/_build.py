@@ -28,8 +28,8 @@ def build(
     where = f"projection {name!r}"
     pres = [locate(populations, address, where) for address in projection.pre]
     posts = [locate(populations, address, where) for address in projection.post]
-    edge_key, weight_key, delay_key = jax.random.split(key, 3)
-    release_key = jax.random.fold_in(key, 1)
+    # One program serves all keys: compiling `split` for three of them takes longer than the edges
+    edge_key, weight_key, delay_key, release_key = (jax.random.fold_in(key, i) for i in range(4))
     pre_ids, post_ids = _identities(populations, pres), _identities(populations, posts)
     rule = projection.rule
     with_order = isinstance(rule, Pairs)

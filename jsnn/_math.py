@@ -174,6 +174,15 @@ def named(what: str) -> Iterator[None]:
         raise ValueError(f"{what}: {error}") from None
 
 
+def filled(value: ArrayLike, n: int) -> Array:
+    """`[n]` numbers from one or from `[n]`. What is known is made by NumPy: JAX compiles a program
+    for every length of a constant."""
+    known = concrete(value)
+    if known is None:
+        return jnp.broadcast_to(jnp.asarray(value), (n,))
+    return jnp.asarray(np.broadcast_to(known, (n,)), jnp.result_type(value))
+
+
 def check_name(kind: str, name: object) -> None:
     """Raise unless a name is a word that addresses can be made of."""
     if not isinstance(name, str) or not name or "." in name or "/" in name:

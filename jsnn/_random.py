@@ -16,7 +16,11 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 def key_words(key: Array) -> Array:
     """Any JAX key as the two words `[2]` that the counters are encrypted with."""
-    return jax.random.bits(key, (2,), jnp.uint32)
+    is_typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    words = jax.random.key_data(key) if is_typed else key
+    if words.shape != (2,):  # not Threefry's
+        return jax.random.bits(key, (2,), jnp.uint32)
+    return jnp.asarray(words)
 
 
 def threefry(key: Array, high: Array, low: Array) -> tuple[Array, Array]:

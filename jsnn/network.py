@@ -11,6 +11,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jax.sharding import Mesh
@@ -215,14 +216,16 @@ class Network(eqx.Module):
     def init(self, key: Array) -> State:
         """The state before the first step. The key serves initial values and inputs."""
         check_key(key)
-        draw_key, run_key = jax.random.split(key)
+        draw_key, run_key = (jax.random.fold_in(key, i) for i in range(2))
         populations = {
             name: population.init(jax.random.fold_in(draw_key, zlib.crc32(name.encode())))
             for name, population in self.populations.items()
         }
         counting = isinstance(self.delivery, EventDriven)
         buffers = {
-            name: jnp.zeros((s.slots, self.populations[s.post[0]].n), s.buffer_dtype(counting))
+            name: jnp.asarray(
+                np.zeros((s.slots, self.populations[s.post[0]].n), s.buffer_dtype(counting))
+            )
             for name, s in self.synapses.items()
         }
         releases = {

@@ -17,6 +17,7 @@ from jsnn._math import (
     check_name,
     check_number,
     concrete,
+    filled,
     real_dtype,
     remade,
     shortened,
@@ -178,13 +179,13 @@ class Population(eqx.Module):
                 own = jax.random.fold_in(key, zlib.crc32(name.encode()))
                 value = value.draw(own, (self.n,))
             values[name] = value
-        full = {name: jnp.broadcast_to(as_real(value), (self.n,)) for name, value in values.items()}
+        full = {name: filled(as_real(value), self.n) for name, value in values.items()}
         receptors = {
             name: {state: full[f"{name}.{state}"] for state in receptor.states}
             for name, receptor in self.receptors.items()
         }
         cell = {name: full[name] for name in self.neuron.initial()}
-        return PopulationState(cell, receptors, jnp.zeros(self.n, jnp.int32))
+        return PopulationState(cell, receptors, filled(np.int32(0), self.n))
 
     def checked(self, dt: float) -> "Population":
         """The same, made anew of its parameters; raises for those that are out of their range or

@@ -17,6 +17,7 @@ from jsnn._math import (
     as_real,
     check_number,
     concrete,
+    filled,
     real_dtype,
     remade,
     shortened,
@@ -164,9 +165,8 @@ class Synapses(eqx.Module):
 
     def init_release(self, event_driven: bool) -> ReleaseState:
         """The state of the release at the start."""
-        shape = (self.n_releases,)
-        values = {k: jnp.broadcast_to(v, shape) for k, v in self.release.init().items()}
-        last = jnp.full(self.edges.n_pre, -1, jnp.int32)
+        values = {k: filled(v, self.n_releases) for k, v in self.release.init().items()}
+        last = filled(np.int32(-1), self.edges.n_pre)
         return ReleaseState(
             values, last, {} if event_driven else jax.tree.map(jnp.zeros_like, values)
         )
