@@ -66,7 +66,6 @@ def block(
 
     # (b) the spikes of the block, of all devices
     words = {name: spikes_.pack(own) for name, own in bits.items()}
-    n_spikes = _count(words)
     everyone = (
         words
         if network.mesh is None
@@ -82,36 +81,6 @@ def block(
     }
     sent = everyone if event_driven else fired
     at_once = any(synapses.min_delay == 0 for synapses in network.synapses.values())
-
-    def deliver(i, carry):
-        populations, before, releases = carry
-        waiting, releases = {}, dict(releases)
-        heard = sent
-        if at_once and event_driven:
-            # Tied to the turn, or XLA takes what finds the spikes out of the loop below
-            heard = lax.optimization_barrier((sent, i))[0]
-        for name, synapses in network.synapses.items():
-            population, first_pre, _ = synapses.pre
-            spikes = heard[population]
-            if at_once and event_driven:  # side by side their threads would wait for each other
-                spikes = _after(spikes, waiting)
-            waiting[name], release = network.delivery(
-                synapses.with_slot(before[name]),
-                releases.get(name),
-                spikes,
-                rows[name],
-                first_pre,
-                state.step,
-                network.dt,
-            )
-            releases |= {} if release is None else {name: release}
-        if at_once:
-            populations = network.receive_at_once(coefficients, populations, waiting, state.step)
-            waiting = {
-                name: synapses.without_slot(waiting[name], state.step)
-                for name, synapses in network.synapses.items()
-            }
-        return populations, waiting, releases
 
     # Recorders of synapses see them as they were, and write before they change: otherwise XLA
     # copies them for that.
@@ -131,19 +100,28 @@ def block(
     if event_driven:
         sent = {name: _after(own, early) for name, own in sent.items()}
 
-    carry = (populations, waiting, state.releases)
-    if at_once and event_driven:
-        # A block of one step is often silent: no or one turn of a loop skips all this without the
-        # copies that XLA makes for a condition.
-        spiked = sum(
-            (n_spikes if network.mesh is None else _count(everyone))[name]
-            for name in dict.fromkeys(s.pre[0] for s in network.synapses.values())
+    before, waiting, releases = waiting, {}, dict(state.releases)
+    for name, synapses in network.synapses.items():
+        population, first_pre, _ = synapses.pre
+        spikes = sent[population]
+        if event_driven and room == 1:  # so little, side by side, that threads wait for each other
+            spikes = _after(spikes, waiting)
+        waiting[name], release = network.delivery(
+            synapses.with_slot(before[name]),
+            releases.get(name),
+            spikes,
+            rows[name],
+            first_pre,
+            state.step,
+            network.dt,
         )
-        carry = lax.fori_loop(0, jnp.minimum(spiked, 1), deliver, carry)
-    else:
-        carry = deliver(0, carry)
-    populations, waiting, releases = carry
+        releases |= {} if release is None else {name: release}
     if at_once:  # the block is one step, and its end is after these arrivals
+        populations = network.receive_at_once(coefficients, populations, waiting, state.step)
+        waiting = {
+            name: synapses.without_slot(waiting[name], state.step)
+            for name, synapses in network.synapses.items()
+        }
         samples = {
             name: jax.tree.map(lambda x: x[None], own.sample(network, populations, first))
             for name, own in record.items()
@@ -155,7 +133,10 @@ def block(
         for name, own in record.items()
         if not own.before_delivery
     }
-    counts = {name: own + n_spikes[name] for name, own in counts.items()}
+    counts = {
+        name: own + jnp.sum(lax.population_count(words[name]), axis=0, dtype=jnp.int32)
+        for name, own in counts.items()
+    }
     status = look_at_inputs(
         state.status, network.inputs, coefficients.inputs, steps, length, network.dt
     )
@@ -196,10 +177,6 @@ def _after(words: Array, known: dict[str, Array]) -> Array:
             bits = lax.bitcast_convert_type(one, f"uint{8 * one.dtype.itemsize}")
             words = words | (lax.population_count(bits) >> 7).astype(words.dtype)
     return words
-
-
-def _count(words: dict[str, Array]) -> dict[str, Array]:
-    return {n: jnp.sum(lax.population_count(own)).astype(jnp.int32) for n, own in words.items()}
 
 
 def _clear(buffer: Array, steps: Array, length: int | Array) -> Array:

@@ -19,7 +19,8 @@ from jsnn._memory import check_memory, size
 from jsnn._status import check_state
 from jsnn.delivery import EventDriven, not_differentiable
 from jsnn.network import Network
-from jsnn.record import Recorder, Spikes
+from jsnn.record import Recorder, Spikes, buffer_of
+from jsnn.spikes import WORD
 from jsnn.state import State, look_at_states
 
 
@@ -126,7 +127,9 @@ def _advance(
         state.releases,
         state.status,
     )
-    loop = partial(_loop, network, record, local, capacity)
+    buffer = buffer_of(network, record)
+    filled = {name: own for name, own in record.items() if buffer[name] == name}
+    loop = partial(_loop, network, filled, local, capacity)
     if network.mesh is None:
         rows = {name: synapses.rows() for name, synapses in network.synapses.items()}
         wide, buffers, counts = loop(wide, coefficients, rows, steps)
@@ -161,7 +164,7 @@ def _advance(
         )
         record_spec = {
             name: PartitionSpec(None, AXIS) if own.is_divided else same
-            for name, own in record.items()
+            for name, own in filled.items()
         }
         if isinstance(steps, int):  # stays static inside
             static, traced, traced_spec = (steps,), (), ()
@@ -190,7 +193,7 @@ def _advance(
     if network.mesh is not None:  # where the state was, so that the next call finds it the same
         narrow = lax.with_sharding_constraint(narrow, NamedSharding(network.mesh, PartitionSpec()))
     records = {
-        name: own.end(network, buffers[name], state.step, steps, capacity)
+        name: own.end(network, buffers[buffer[name]], state.step, steps, capacity)
         for name, own in record.items()
     }
     return Solution(narrow, records, narrow.status, {"spikes": counts})
@@ -225,7 +228,8 @@ def _loop(network, record, local, capacity, state, coefficients, rows, steps):
     # A last block that is cut short writes whole, beyond the end
     room = -(-capacity // length) * length
     buffers = {name: own.begin(network, room, local) for name, own in record.items()}
-    counts = {name: jnp.zeros((), jnp.int32) for name in local}
+    # Of each word of cells; one number would take three more kernels a block
+    counts = {name: jnp.zeros(n // WORD, jnp.int32) for name, n in local.items()}
     if isinstance(network.delivery, EventDriven):  # populations are guarded in each block
         given = {name: (own.release, own.weight) for name, own in rows.items()}
         given, releases = not_differentiable((given, state.releases))
@@ -252,6 +256,7 @@ def _loop(network, record, local, capacity, state, coefficients, rows, steps):
             carry,
         )
     state, buffers, counts = carry
+    counts = {name: jnp.sum(own) for name, own in counts.items()}
     if not isinstance(steps, int) or steps:
         status = look_at_states(state.status, state.populations, state.step - 1)
         state = replace(state, status=status)

@@ -21,7 +21,8 @@ import numpy as np
 from jax import Array
 
 from jsnn import release as release_
-from jsnn._event_driven import Layout, deliver
+from jsnn._event_driven import deliver
+from jsnn._rows import Layout
 from jsnn.release import Constant, Release, ReleaseState
 
 

@@ -4,7 +4,7 @@ A recorder is given to `simulate` or `run` under a name; the record of that name
 During the run it fills a buffer, block by block; `end` makes the record of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -47,8 +47,11 @@ class Spikes(eqx.Module):
         self, network: Network, buffer: Array, first_step: Array, length: Any, room: int
     ) -> SpikeRecord:
         _, low, high = network.part(self.cells)
-        length = jnp.asarray(length, jnp.int32)
-        return SpikeRecord(buffer[:room], first_step, length, low, high, network.dt)
+        length, words = jnp.asarray(length, jnp.int32), buffer[:room]
+        if low >= WORD:  # of a buffer that others share, what is its own
+            words = words[:, low // WORD : -(-high // WORD)]
+            low, high = low % WORD, high - low // WORD * WORD
+        return SpikeRecord(words, first_step, length, low, high, network.dt)
 
     def to_host(self, made: SpikeRecord) -> dict[str, np.ndarray]:
         spikes = made.listed()
@@ -222,6 +225,18 @@ class States(eqx.Module):
 
 Recorder = Spikes | Counts | States | SynapseStates
 Record = SpikeRecord | SpikeTimes | SampleRecord | SpikeValues | SpikeSamples
+
+
+def buffer_of(network: Network, record: Mapping[str, Recorder]) -> dict[str, str]:
+    """For every recorder the name of the one whose buffer it is made of: its own, but all `Spikes`
+    of a population share the words of the first."""
+    first: dict[str, str] = {}
+    return {
+        name: first.setdefault(network.part(own.cells)[0], name)
+        if isinstance(own, Spikes)
+        else name
+        for name, own in record.items()
+    }
 
 
 def _values(state: PopulationState, name: str) -> Array:

@@ -18,12 +18,12 @@ from jsnn.receptors import Delta, Exponential
 from jsnn.release import Constant, ReleaseState, Tsodyks, TsodyksMarkram
 
 
-@pytest.fixture(params=["loop", "at once"])
+@pytest.fixture(params=["one by one", "at once"])
 def way(request, monkeypatch):
     """Take one of the two ways of adding rows, whatever the platform."""
 
     def dispatch(*arguments, cpu, default):
-        return (cpu if request.param == "loop" else default)(*arguments)
+        return (cpu if request.param == "one by one" else default)(*arguments)
 
     monkeypatch.setattr(_event_driven.lax, "platform_dependent", dispatch)
     _event_driven.deliver.cache_clear()

@@ -1,0 +1,207 @@
+"""The rows of a round of spikes into a flat buffer of arrivals: side by side, or, on a CPU and with
+a state for each edge, one after the other."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jsnn import release as release_
+from jsnn.release import ReleaseState
+
+
+class Layout(NamedTuple):
+    """What is static about a projection's edges, its buffer and a round."""
+
+    slots: int
+    n: int
+    offset: int
+    fixed_delay: int
+    chunk: int
+    max_row: int
+    first_pre: int
+    n_pre: int
+    capacity: int
+    per_edge: bool
+    dt: float
+
+
+class Edges(NamedTuple):
+    row_ptr: Array
+    post: Array
+    weight: Array | None
+    delay: Array | None
+
+
+class Events(NamedTuple):
+    """Spikes of a round: the rows of their cells; their steps, one for all if there is but one; the
+    amounts released by source (None where every spike is 1, or releases by edge); how many are
+    real."""
+
+    pre: Array
+    step: Array
+    amount: Array | None
+    count: Array
+
+    def step_of(self, i: Array) -> Array:
+        return self.step[i] if self.step.ndim else self.step
+
+
+def in_turn(layout: Layout, distinct: bool, events: Events, some: Any, carry: Any) -> Any:
+    """`some(mine, carry)` for the first spike of every source in a round, then for the second
+    ones of those that have one, and so on; once if they are `distinct`."""
+    number = jnp.arange(layout.capacity)
+    if distinct:
+        return some(number < events.count, carry)
+
+    def more(both):
+        pending, carry = both
+        at = jnp.where(pending, events.pre, layout.n_pre)
+        first = jnp.full(layout.n_pre, layout.capacity).at[at].min(number, mode="drop")
+        mine = pending & (first[events.pre] == number)
+        return pending & ~mine, some(mine, carry)
+
+    both = (number < events.count, carry)
+    return lax.while_loop(lambda both: jnp.any(both[0]), more, both)[1]
+
+
+_NOWHERE = np.uint32(2**32 - 1)  # skipped by the scatter, which compares all the same
+
+
+def _piece(layout: Layout, size: int, events: Events, edges: Edges, i: Array, start: Array):
+    """Of the row of spike i, `size` edges from `start` on: where they lie, which of them belong to
+    the row, their places in the buffer (else nowhere) and their weights."""
+    at = jnp.minimum(start, edges.post.shape[0] - size)  # as dynamic_slice does at the end
+    # One comparison for both ends: what is before the row becomes a large number.
+    end = edges.row_ptr[events.pre[i] + 1]
+    length = jnp.where(i < events.count, end - start, 0).astype(jnp.uint32)
+    lanes = jnp.arange(size, dtype=jnp.uint32)
+    inside = lanes + (at - start).astype(jnp.uint32) < length
+    # Unsigned indices spare the scatter the test for negative ones.
+    target = lax.dynamic_slice(edges.post, (at,), (size,)).astype(jnp.uint32)
+    delay = layout.fixed_delay
+    if edges.delay is not None:
+        delay = lax.dynamic_slice(edges.delay, (at,), (size,)).astype(jnp.int32)
+    slot = (events.step_of(i) + delay) % layout.slots
+    target = target + (slot * layout.n + layout.offset).astype(jnp.uint32)
+    weight = None if edges.weight is None else lax.dynamic_slice(edges.weight, (at,), (size,))
+    return at, inside, jnp.where(inside, target, _NOWHERE), weight
+
+
+def release_by_loop(
+    layout: Layout, buffer: Array, state: ReleaseState, events: Events, edges: Edges, release: Any
+) -> tuple[Array, ReleaseState]:
+    """Rows of edges that are each in a state of their own, one after the other, as a source may
+    fire twice in a block: on a CPU, where a scatter is a loop anyway."""
+    size = min(layout.chunk, edges.post.shape[0])
+
+    def row(i, carry):
+        def more(carry):
+            start, buffer, values = carry
+            at, inside, target, weight = _piece(layout, size, events, edges, i, start)
+            cut = lambda leaf: lax.dynamic_slice(leaf, (at,), (size,)) if leaf.ndim else leaf  # noqa: E731
+            own = {name: cut(leaf) for name, leaf in values.items()}
+            parameters = jax.tree.map(cut, release)
+            after, r = release_.spike(parameters, own, last[pre], events.step_of(i), layout.dt)
+            values = {
+                name: lax.dynamic_update_slice(
+                    leaf, jnp.where(inside, after[name], own[name]), (at,)
+                )
+                for name, leaf in values.items()
+            }
+            r = jnp.broadcast_to(r, (size,))
+            buffer = buffer.at[target].add(r if weight is None else weight * r, mode="drop")
+            return start + size, buffer, values
+
+        buffer, values, last = carry
+        pre = events.pre[i]
+        begin = (edges.row_ptr[pre], buffer, values)
+        if layout.max_row > size:
+            end = edges.row_ptr[pre + 1]
+            _, buffer, values = lax.while_loop(lambda carry: carry[0] < end, more, begin)
+        else:
+            _, buffer, values = more(begin)
+        return buffer, values, last.at[pre].set(events.step_of(i))
+
+    carry = (buffer, state.values, state.last)
+    buffer, values, last = lax.fori_loop(0, events.count, row, carry)
+    return buffer, ReleaseState(values, last, state.deviation)
+
+
+def add_at_once(layout: Layout, buffer: Array, events: Events, edges: Edges) -> Array:
+    """All edges of a round side by side."""
+
+    def amounts(state, spike, edge, inside):
+        return state, None if events.amount is None else events.amount[spike]
+
+    real = jnp.arange(layout.capacity) < events.count
+    return _side_by_side(layout, real, buffer, events, edges, amounts, None)[0]
+
+
+def release_at_once(
+    layout: Layout,
+    distinct: bool,
+    buffer: Array,
+    state: ReleaseState,
+    events: Events,
+    edges: Edges,
+    release: Any,
+) -> tuple[Array, ReleaseState]:
+    """All edges of a round side by side, each in a state of its own: in turns in which no source
+    fires twice."""
+
+    def some(mine, carry):
+        buffer, state = carry
+
+        def amounts(state, spike, edge, inside):
+            own = {name: values[edge] for name, values in state.values.items()}
+            last = state.last[events.pre[spike]]
+            parameters = release_.at(release, edge)
+            after, r = release_.spike(parameters, own, last, events.step_of(spike), layout.dt)
+            at = jnp.where(inside, edge, edges.post.shape[0])
+            values = {
+                name: values.at[at].set(after[name], mode="drop")
+                for name, values in state.values.items()
+            }
+            return ReleaseState(values, state.last, state.deviation), r
+
+        buffer, state = _side_by_side(layout, mine, buffer, events, edges, amounts, state)
+        at = jnp.where(mine, events.pre, layout.n_pre)
+        last = state.last.at[at].set(events.step, mode="drop")
+        return buffer, ReleaseState(state.values, last, state.deviation)
+
+    return in_turn(layout, distinct, events, some, (buffer, state))
+
+
+def _side_by_side(layout, mine, buffer, events, edges, amounts, state):
+    """The edges of some spikes, of which each finds its spike in the sum of the row lengths.
+    `amounts(state, spike, edge, inside)` tells what they release, or None for 1."""
+    begin = edges.row_ptr[events.pre]
+    length = jnp.where(mine, edges.row_ptr[events.pre + 1] - begin, 0)
+    upto = jnp.cumsum(length)
+    before = upto - length
+    size = min(2**18, edges.post.shape[0])
+
+    def some(carry):
+        done, buffer, state = carry
+        number = done + jnp.arange(size, dtype=jnp.int32)
+        spike = jnp.searchsorted(upto, number, side="right", method="scan_unrolled")
+        inside = number < upto[-1]
+        spike = jnp.minimum(spike, layout.capacity - 1)
+        edge = jnp.where(inside, begin[spike] + number - before[spike], 0)
+        delay = layout.fixed_delay if edges.delay is None else edges.delay[edge].astype(jnp.int32)
+        slot = (events.step_of(spike) + delay) % layout.slots
+        target = slot * layout.n + layout.offset + edges.post[edge].astype(jnp.int32)
+        target = jnp.where(inside, target, layout.slots * layout.n)
+        state, amount = amounts(state, spike, edge, inside)
+        amount = jnp.ones(size, buffer.dtype) if amount is None else amount
+        amount = amount if edges.weight is None else edges.weight[edge] * amount
+        return done + size, buffer.at[target].add(amount, mode="drop"), state
+
+    # Narrow numbers have no atomic addition on a GPU.
+    wide = buffer.astype(jnp.int32) if jnp.issubdtype(buffer.dtype, jnp.integer) else buffer
+    carry = (jnp.zeros((), jnp.int32), wide, state)
+    _, wide, state = lax.while_loop(lambda carry: carry[0] < upto[-1], some, carry)
+    return wide.astype(buffer.dtype), state
