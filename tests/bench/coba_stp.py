@@ -3,8 +3,9 @@
     python tests/bench/coba_stp.py --brian ../brian/bin/python --turns 3
 
 `--brian` is the Python of an environment with Brian 2 2.9 and a C++ compiler. Every run is a
-process of its own: the run by itself, and all from the start of the process to its end, with jsnn's
-figures drawn. jsnn is run with a delay of 1.5 ms too, which is what the zero delay costs.
+process of its own: the run by itself, and all from the start of the process to its end. Both record
+spikes and the traces of a cell and its synapses, and draw both figures. jsnn is run with a delay of
+1.5 ms too, which is what the zero delay costs.
 """
 
 import argparse
@@ -31,12 +32,12 @@ def run_jsnn(seed, *options):
 
 def run_brian(python, seed, target):
     command = [python, str(Path(__file__).with_name("run_brian_coba.py")), "--target", target]
-    start = time.perf_counter()
-    done = subprocess.run(
-        [*command, "--seed", str(seed)], check=True, capture_output=True, text=True
-    )
-    numbers = json.loads(done.stdout.splitlines()[-1])
-    return {**numbers, "all_s": time.perf_counter() - start}
+    with tempfile.TemporaryDirectory() as folder:
+        command += ["--seed", str(seed), "--plot", str(Path(folder) / "coba.png")]
+        start = time.perf_counter()
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        numbers = json.loads(done.stdout.splitlines()[-1])
+        return {**numbers, "all_s": time.perf_counter() - start}
 
 
 def main():
