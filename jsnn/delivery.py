@@ -80,8 +80,8 @@ class SegmentSum(eqx.Module):
 class EventDriven(eqx.Module):
     """Deliver the rows of the cells that fired, and only those.
 
-    A block's spikes are taken in rounds of `capacity` (chosen from the size of the block if left
-    out); as many rounds run as there are spikes, so none is lost.
+    Accelerators, and releases by edge, take a block's spikes in rounds of `capacity` (chosen from
+    the size of the block if left out); as many rounds run as there are spikes, so none is lost.
     """
 
     capacity: int | None = eqx.field(static=True, default=None)

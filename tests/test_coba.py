@@ -61,7 +61,7 @@ def test_rates_and_irregularity_are_brians(frozen):
         mean, std = np.mean(reference), np.std(reference, ddof=1)
         # The mean of five, and each of them
         assert abs(np.mean(values) - mean) < 3 * std * np.sqrt(1 / 5 + 1 / 12), (kind, what)
-        assert np.all(np.abs(values - mean) < 4 * std), (kind, what)
+        assert np.all(np.abs(values - mean) < 3 * std), (kind, what)
 
 
 def test_blocks_equal_steps(frozen):
