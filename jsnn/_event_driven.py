@@ -1,7 +1,8 @@
 """The rows of the cells that fired into a buffer of arrivals, and only those.
 
-A block's spikes are taken in the order of (step, source), on a CPU one by one, elsewhere in rounds
-of a fixed capacity. With short-term plasticity each first gets the amount that it releases.
+A block's spikes are taken in the order of (step, source): on a CPU one by one, elsewhere, and where
+each edge has a release of its own, in rounds of a fixed capacity. With short-term plasticity each
+first gets the amount that it releases.
 """
 
 import functools

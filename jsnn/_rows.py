@@ -76,7 +76,7 @@ def _piece(layout: Layout, size: int, events: Events, edges: Edges, i: Array, st
     at = jnp.minimum(start, edges.post.shape[0] - size)  # as dynamic_slice does at the end
     # One comparison for both ends: what is before the row becomes a large number.
     end = edges.row_ptr[events.pre[i] + 1]
-    length = jnp.where(i < events.count, end - start, 0).astype(jnp.uint32)
+    length = (end - start).astype(jnp.uint32)
     lanes = jnp.arange(size, dtype=jnp.uint32)
     inside = lanes + (at - start).astype(jnp.uint32) < length
     # Unsigned indices spare the scatter the test for negative ones.

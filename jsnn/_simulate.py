@@ -57,7 +57,8 @@ def simulate(
     However a run is cut into calls, the spikes are the same. What spikes are recorded as are whole
     numbers, through which no gradient passes; states carry it. Another number of steps compiles
     anew; `run` does not. Many short calls belong inside one `jit` or `scan`: each from outside
-    takes a millisecond or more.
+    takes a millisecond or more. Several devices are for `network.on`, `shard_map` or a batch of
+    states: on CPUs, XLA cannot divide the cells of a state by itself.
     """
     if not isinstance(network, Network):
         raise TypeError(f"network={shortened(network)} is no network")

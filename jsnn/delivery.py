@@ -41,7 +41,7 @@ class Rows(eqx.Module):
     edge: Array | None  # [n_edges]: which of all edges each is, where these are a device's own
     offset: int = eqx.field(static=True)
     fixed_delay: int = eqx.field(static=True)
-    chunk: int = eqx.field(static=True)  # how many edges of a row are handled at once
+    chunk: int = eqx.field(static=True)  # edges of a row at once, for releases by edge
     max_row: int = eqx.field(static=True)
     per_edge: bool = eqx.field(static=True)
 

@@ -279,8 +279,8 @@ class Synapses(eqx.Module):
         return self.split
 
     def _rows(self, row_ptr, post, weight, delay, release, edge, offset, max_row) -> Rows:
-        # Rows of much the same length are handled in one piece each; others in pieces that waste
-        # little on the short ones.
+        # Where edges have releases of their own, rows of much the same length are handled in one
+        # piece each, others in pieces that waste little on the short ones.
         mean = -(-post.shape[-1] // (row_ptr.shape[-1] - 1))
         chunk = max_row if max_row <= 1.5 * mean + 16 else 2 ** int(np.log2(max(mean, 16)))
         return Rows(

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from jax import lax
 
+import jsnn
 from jsnn._one_kernel import one_kernel
+from jsnn.neurons import LIF
+from jsnn.receptors import Exponential
+from jsnn.release import TsodyksMarkram
 
 TABLE = np.arange(600, dtype=np.int32) * 7 % 16
 
@@ -72,5 +76,32 @@ def test_it_is_one_kernel():
     """Otherwise the numbers are right, and some ten times slower."""
     arguments = (jnp.zeros(16), jnp.asarray(TABLE), 0.3, 50, jnp.ones(4))
     text = jax.jit(run).lower(*arguments).compile().as_text()
+    assert marked(text) == 1
+
+
+def marked(text):
+    """How many calls in compiled text are ours; XLA puts only the one mark on loops of its own."""
     calls = [line for line in text.splitlines() if " call(" in line]
-    assert any('xla_cpu_small_call="true"' in line for line in calls)
+    return sum('inlineable="false",xla_cpu_small_call="true"' in line for line in calls)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the mark is for CPUs")
+@pytest.mark.parametrize("delay", [0.0, 1.5])
+def test_spikes_are_delivered_in_one_kernel(delay):
+    cells = jsnn.Population(LIF(), 40, {"g": Exponential(2.0, e_rev=0.0)})
+    net = jsnn.Network(
+        {"cells": cells},
+        {
+            name: jsnn.Projection(
+                *("cells", "cells", jsnn.connect.AllToAll()),
+                weight=1.0,
+                delay=delay,
+                release=release,
+            )
+            for name, release in (("p", None), ("q", TsodyksMarkram(0.5, 50.0, 20.0)))
+        },
+        dt=0.1,
+        key=jax.random.key(1),
+    )
+    run = jax.jit(lambda state: jsnn.simulate(net, state, 60))
+    assert marked(run.lower(net.init(jax.random.key(2))).compile().as_text()) == 2
