@@ -204,9 +204,8 @@ advance = eqx.filter_jit(_advance)
 
 # The same for the host's loop. Vectors of 512 bits are worth a fifth of the time on CPUs that have
 # them; LLVM splits them on others. And XLA would cut kernels over its threads that take less time
-# than to wake one: 4,000 cells, a step at a time, take twice as long so, and rows of spikes with
-# amounts three times. What is to use several cores is divided over devices. JAX takes such options
-# at the outermost `jit` only.
+# than to wake one: 4,000 cells, a step at a time, take twice as long so. What is to use several
+# cores is divided over devices. JAX takes such options at the outermost `jit` only.
 advance_from_host = eqx.filter_jit(  # pyright: ignore[reportCallIssue]
     _advance,
     compiler_options={

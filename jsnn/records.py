@@ -18,7 +18,7 @@ class SpikeRecord(eqx.Module):
     arrays. Inside `jit`, and under `vmap`, use `raster`: booleans `[..., steps, n]`.
     """
 
-    words: Array
+    words: Array  # [..., steps, m], in which bits low..high-1 of a row are the recorded cells
     first_step: Array
     length: Array
     low: int = eqx.field(static=True)

@@ -1,8 +1,8 @@
 """Spikes as bits: 32 cells a word, and lists of those that are set.
 
 A block of steps is packed to words `[steps, n / 32]`. They are what recorders keep, what devices
-exchange, and what is turned into a list of (step, cell) for the delivery: 1/8 byte a cell and
-step, so no capacity can be exceeded and nothing can be lost.
+exchange, and what the delivery finds spikes in, or a list of them (step, cell): 1/8 byte a cell
+and step, so no capacity can be exceeded and nothing can be lost.
 """
 
 from typing import NamedTuple

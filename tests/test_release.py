@@ -148,7 +148,7 @@ def test_gradient_equals_central_differences(x64, name, parameters, delay, per_e
         high, low = (total({**point, k: point[k] + sign * h}) for sign in (1, -1))
         wanted = (high - low) / (2 * h)
         assert abs(wanted) > 1e-4, k
-        np.testing.assert_allclose(jnp.sum(found[k]), wanted, rtol=1e-6, err_msg=k)
+        np.testing.assert_allclose(jnp.sum(found[k]), wanted, rtol=3e-8, err_msg=k)
 
 
 @pytest.mark.parametrize("tau_fac", [0.05, 30.0])  # the first long gone at the second spike
