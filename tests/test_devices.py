@@ -17,8 +17,10 @@ SEGMENTS = ((1, 2), (2, 4), (4, 1))  # a state made on so many devices is contin
 LENGTH = 45
 
 
-def network(delivery=None):
-    """Sizes: more than a tile but no multiple of it, fewer than devices hold, and one cell."""
+def network(delivery=None, *, at_once=False):
+    """Sizes: more than a tile but no multiple of it, fewer than devices hold, and one cell.
+
+    With `at_once` some spikes arrive in the step in which they are fired."""
     import jax
 
     import jsnn
@@ -86,6 +88,19 @@ def network(delivery=None):
             release=Tsodyks(Uniform(0.2, 0.8), tau_fac=20.0),
         ),
     }
+    if at_once:
+        projections["now"] = jsnn.Projection(
+            "wide.inh", "wide", FixedIndegree(4), weight=-20.0, delay=0.0, receptor="inh"
+        )
+        projections["now, released"] = jsnn.Projection(
+            "few",
+            "wide",
+            FixedIndegree(3),
+            weight=Uniform(20.0, 40.0),
+            delay=0.0,
+            receptor="exc",
+            release=TsodyksMarkram(0.5, 50.0, 30.0),
+        )
     inputs = {
         "poisson": Poisson("wide.exc", np.linspace(0, 3000, 219), 60.0, "exc"),
         "drive": Poisson("few", lambda t: 4000.0 + 100 * t, 0.6, max_rate=9000.0),
@@ -147,7 +162,12 @@ def main(path):
     for count in COUNTS[:2]:
         placed[count] = summed.on(count)
         run("summed", count, start)
-    placed[1], placed[2] = network(), network().on(2)
+    now = network(at_once=True)
+    for count in COUNTS[:2]:
+        placed[count] = now.on(count)
+        run("at-once", count, now.init(jax.random.key(4)))
+    placed = {1: network()}
+    placed |= {count: placed[1].on(count) for count in COUNTS[1:]}
     for before, after in SEGMENTS:
         run("second", after, jax.device_get(states[before]))
     for network_ in placed.values():
@@ -198,6 +218,18 @@ def test_a_run_can_go_on_with_other_devices(runs, count):
         np.testing.assert_array_equal(
             runs[f"second 1 {name}"], runs[f"second {count} {name}"], err_msg=name
         )
+
+
+def test_spikes_that_arrive_at_once(runs):
+    from helpers import ONE_ROUNDING
+
+    assert not np.array_equal(runs["at-once 1 wide"], runs["first 1 wide"])
+    for name in names(runs, "at-once"):
+        one, several = runs[f"at-once 1 {name}"], runs[f"at-once 2 {name}"]
+        if ONE_ROUNDING or not np.issubdtype(one.dtype, np.floating):
+            np.testing.assert_array_equal(one, several, err_msg=name)
+        else:
+            np.testing.assert_allclose(one, several, 2e-6, 1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("count", COUNTS[:2])
