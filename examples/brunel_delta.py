@@ -205,7 +205,7 @@ def main(args: argparse.Namespace) -> None:
     common.write_json(
         args.json,
         {
-            **common.numbers(args, solution, n, n_synapses, build_s),
+            **common.numbers(args, stats, n, n_synapses, build_s),
             "rates": rates,
             "rates_recorded": recorded,
             "cv": cv,

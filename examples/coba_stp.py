@@ -308,7 +308,7 @@ def main(args: argparse.Namespace) -> None:
     common.write_json(
         args.json,
         {
-            **common.numbers(args, solution, n, n_synapses, build_s),
+            **common.numbers(args, stats, n, n_synapses, build_s),
             "rates": rates,
             "cv": cv,
             "solver": f"Euler, steps of {network.dt:g} ms",

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jsnn import Solution, plot
+from jsnn import plot
 
 
 def parser(
@@ -125,20 +125,20 @@ def figure_names(path: str, n: int) -> list[str]:
 
 def numbers(
     args: argparse.Namespace,
-    solution: Solution,
+    stats: Mapping[str, Any],
     n_neurons: int,
     n_synapses: Mapping[str, int],
     build_s: float,
 ) -> dict[str, Any]:
-    """What every example writes about a run; `n_synapses` by kind."""
+    """What every example writes about a run with these `stats`; `n_synapses` by kind."""
     return {
         "n_neurons": n_neurons,
         "n_synapses": sum(n_synapses.values()),
         "n_synapses_by_kind": dict(n_synapses),
-        "n_spikes": sum(solution.stats["spikes"].values()),
+        "n_spikes": sum(stats["spikes"].values()),
         "build_s": build_s,
-        "compile_s": solution.stats["compile_s"],
-        "run_s": solution.stats["run_s"],
+        "compile_s": stats["compile_s"],
+        "run_s": stats["run_s"],
         "peak_memory_mb": peak_memory_mb(),
         "devices": args.devices,
         "float64": args.float64,

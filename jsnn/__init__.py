@@ -1,6 +1,8 @@
 from jsnn import analysis as analysis
 from jsnn import connect as connect
+from jsnn import coupling as coupling
 from jsnn import distributions as distributions
+from jsnn import exchange as exchange
 from jsnn import export as export
 from jsnn import inputs as inputs
 from jsnn import nest as nest

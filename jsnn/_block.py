@@ -7,8 +7,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jsnn import spikes as spikes_
+from jsnn._advance import ALONE, advance, receive_at_once, relaxed
 from jsnn._divide import AXIS
 from jsnn._samples import Block, Sources
+from jsnn.coupling import Devices
 from jsnn.delivery import EventDriven, Rows, not_differentiable
 from jsnn.inputs import Cells
 from jsnn.network import Network
@@ -41,23 +43,36 @@ def block(
         name: first[name] + jnp.arange(local[name]) < network.populations[name].n for name in local
     }
 
-    # (a) the steps: nothing here looks across cells
+    # (a) the steps: nothing here looks across cells but what couples them in every step
+    devices = ALONE
+    if network.mesh is not None:
+        devices = Devices(
+            first,
+            lambda v: lax.all_gather(v, AXIS, axis=v.ndim - 1, tiled=True),
+            lambda x: lax.pmax(x, AXIS),
+        )
+
     def one(carry, at):
-        done, populations = carry
+        done, populations, relaxation = carry
         step, arrivals, currents = at
-        populations, fired, _ = network.advance(
-            coefficients, populations, state.buffers, arrivals, currents, step
+        relaxation = relaxed(
+            network, coefficients, state, populations, relaxation, step, cells, devices
+        )
+        populations, fired, _ = advance(
+            *(network, coefficients, populations, state.buffers, arrivals, currents, step),
+            *(relaxation, devices),
         )
         fired = {name: jnp.where(real[name], own, 0) for name, own in fired.items()}
         samples = {name: own.sample(network, populations, first) for name, own in record.items()}
         bits = {name: own > 0 for name, own in fired.items()}
-        return (done + 1, populations), (bits, {} if event_driven else fired, samples)
+        made = bits, {} if event_driven else fired, samples
+        return (done + 1, populations, relaxation), made
 
     # Counting the steps, though `length` is known, lets what follows depend on the loop: XLA would
     # otherwise clear the buffers beside it, and copy them for that, four times a block. A loop of
     # counted length has no gradient, so where there may be one the length itself is taken.
-    start = (jnp.zeros((), jnp.int32), state.populations)
-    (done, populations), (bits, fired, samples) = _scan(
+    start = (jnp.zeros((), jnp.int32), state.populations, state.relaxation)
+    (done, populations, relaxation), (bits, fired, samples) = _scan(
         one, start, (steps, arrivals, currents), length
     )
     cleared = done if event_driven else length
@@ -117,7 +132,7 @@ def block(
         )
         releases |= {} if release is None else {name: release}
     if at_once:  # the block is one step, and its end is after these arrivals
-        populations = network.receive_at_once(coefficients, populations, waiting, state.step)
+        populations = receive_at_once(network, coefficients, populations, waiting, state.step)
         waiting = {
             name: synapses.without_slot(waiting[name], state.step)
             for name, synapses in network.synapses.items()
@@ -146,7 +161,7 @@ def block(
         lambda: look_at_states(status, populations, end - 1),
         lambda: status,
     )
-    state = State(end, state.key, populations, waiting, releases, status)
+    state = State(end, state.key, populations, waiting, releases, status, relaxation)
     return state, buffers, counts
 
 

@@ -1,4 +1,5 @@
-"""Drawing the edges of projections, with their weights, delays and releases."""
+"""Drawing the edges of projections and couplings, with what each of them has; and looking at the
+parts of a network."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,13 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jsnn._external import Input, SpikeInput
 from jsnn._math import as_real, named, remade, whole_steps_array
 from jsnn.connect import Pairs, generator
+from jsnn.coupling import Coupling, Junctions, ways
 from jsnn.distributions import is_distribution
 from jsnn.edges import Edges, between, check_edges, narrow, sort_edges
 from jsnn.population import Population
 from jsnn.projection import Projection, Synapses, check_sign, locate, receptor_of
 from jsnn.release import Release
+
+Parts = tuple[dict[str, Population], dict[str, Input], dict[str, Synapses], dict[str, Junctions]]
 
 
 def build(
@@ -31,26 +36,10 @@ def build(
     # One program serves all keys: compiling `split` for three of them takes longer than the edges
     edge_key, weight_key, delay_key, release_key = (jax.random.fold_in(key, i) for i in range(4))
     pre_ids, post_ids = _identities(populations, pres), _identities(populations, posts)
-    rule = projection.rule
-    with_order = isinstance(rule, Pairs)
-    if isinstance(rule, Edges):
-        if (rule.n_pre, rule.n_post) != (pre_ids.size, post_ids.size):
-            raise ValueError(
-                f"projection {name!r}: edges are of {rule.n_pre} sources and {rule.n_post} "
-                f"targets, but pre and post have {pre_ids.size} and {post_ids.size} cells"
-            )
-        check_edges(where, rule)
-        edges, order = rule, None
-    else:
-        try:
-            pre, post = rule.draw(generator(edge_key), pre_ids, post_ids)
-        except ValueError as error:
-            raise ValueError(f"projection {name!r}: {error}") from None
-        edges, order = sort_edges(pre, post, pre_ids.size, post_ids.size, with_order=with_order)
-        del pre, post
+    edges, order = _edges(where, projection.rule, pre_ids, post_ids, edge_key)
     n_edges = edges.n_edges
-    weight = _values(name, "weight", projection.weight, n_edges, weight_key, order)
-    delay = _values(name, "delay", projection.delay, n_edges, delay_key, order)
+    weight = _values(where, "weight", projection.weight, n_edges, weight_key, order)
+    delay = _values(where, "delay", projection.delay, n_edges, delay_key, order)
     if is_distribution(projection.delay):
         steps = np.rint(np.asarray(delay, np.float64) / dt)
         if np.any(steps < 1):
@@ -96,6 +85,89 @@ def build(
     return built
 
 
+def build_coupling(
+    name: str, coupling: Coupling, populations: Mapping[str, Population], key: Array
+) -> Junctions:
+    """Draw the edges and conductances of a coupling."""
+    where = f"coupling {name!r}"
+    parts = locate(populations, coupling.pre, where), locate(populations, coupling.post, where)
+    edge_key, value_key = (jax.random.fold_in(key, i) for i in range(2))
+    pre_ids, post_ids = (_identities(populations, [part]) for part in parts)
+    edges, order = _edges(where, coupling.rule, pre_ids, post_ids, edge_key)
+    conductance = _values(
+        where, "conductance", coupling.conductance, edges.n_edges, value_key, order
+    )
+    pre = edges.pre.astype(np.int32) + parts[0][1]
+    post = np.asarray(edges.post).astype(np.int32) + parts[1][1]
+    sizes = {name: populations[name].n for name, _, _ in parts}
+    made = Junctions(
+        jnp.asarray(pre),
+        jnp.asarray(post),
+        jnp.asarray(conductance),
+        ways(pre, post, parts, sizes, coupling.symmetric),
+        parts,
+    )
+    with named(where):
+        return made.checked()
+
+
+def _edges(
+    where: str, rule: Any, pre_ids: np.ndarray, post_ids: np.ndarray, key: Array
+) -> tuple[Edges, np.ndarray | None]:
+    """The edges of a rule in storage order, and the order in which given pairs stand there."""
+    if isinstance(rule, Edges):
+        if (rule.n_pre, rule.n_post) != (pre_ids.size, post_ids.size):
+            raise ValueError(
+                f"{where}: edges are of {rule.n_pre} sources and {rule.n_post} targets, but pre "
+                f"and post have {pre_ids.size} and {post_ids.size} cells"
+            )
+        check_edges(where, rule)
+        return rule, None
+    try:
+        pre, post = rule.draw(generator(key), pre_ids, post_ids)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    with_order = isinstance(rule, Pairs)
+    return sort_edges(pre, post, pre_ids.size, post_ids.size, with_order=with_order)
+
+
+def checked_parts(
+    populations: Mapping[str, Population],
+    inputs: Mapping[str, Input],
+    synapses: Mapping[str, Synapses],
+    couplings: Mapping[str, Junctions],
+    dt: float,
+) -> Parts:
+    """The parts of a network, with their parameters as arrays of the working precision; raises for
+    what is wrong with them."""
+    made: Parts = ({}, {}, {}, {})
+    for name, population in populations.items():
+        with named(f"population {name!r}"):
+            made[0][name] = population.checked(dt)
+    for name, source in inputs.items():
+        made[1][name] = _checked_input(f"input {name!r}", source, populations, dt)
+    for name, own in synapses.items():
+        with named(f"projection {name!r}"):
+            made[2][name] = own.checked(populations[own.post[0]])
+    for name, own in couplings.items():
+        with named(f"coupling {name!r}"):
+            made[3][name] = own.checked()
+    return made
+
+
+def _checked_input(
+    where: str, source: Input, populations: Mapping[str, Population], dt: float
+) -> Input:
+    name, low, high = locate(populations, source.target, where)
+    with named(where):
+        source = source.checked(dt, high - low)
+    if isinstance(source, SpikeInput):
+        receptor = receptor_of(where, populations[name], source.receptor)
+        with named(where):
+            check_sign(populations[name], receptor, source.weight)
+    return source
+
+
 def _identities(
     populations: Mapping[str, Population], parts: Sequence[tuple[str, int, int]]
 ) -> np.ndarray:
@@ -107,22 +179,22 @@ def _identities(
 
 
 def _values(
-    name: str, what: str, value: Any, n_edges: int, key: Array, order: np.ndarray | None
+    where: str, what: str, value: Any, n_edges: int, key: Array, order: np.ndarray | None
 ) -> Array | np.ndarray:
     """A scalar, or `[n_edges]` in storage order."""
     if is_distribution(value):
         drawn = value.draw(key, (n_edges,))
         if not np.all(np.isfinite(drawn)):
-            raise ValueError(f"projection {name!r}: {what} was drawn that is not finite")
+            raise ValueError(f"{where}: {what} was drawn that is not finite")
         return drawn
     if np.ndim(value) == 0:
-        return as_real(value) if what == "weight" else np.asarray(value)
+        return as_real(value) if what != "delay" else np.asarray(value)
     if np.shape(value) != (n_edges,):
         raise ValueError(
-            f"projection {name!r}: {what} has shape {np.shape(value)}; give a scalar or "
+            f"{where}: {what} has shape {np.shape(value)}; give a scalar or "
             f"({n_edges},), one for each edge"
         )
-    value = as_real(value) if what == "weight" else np.asarray(value)
+    value = as_real(value) if what != "delay" else np.asarray(value)
     return value if order is None else value[order]
 
 
@@ -138,7 +210,9 @@ def _of_sources_or_edges(
         shape = np.shape(value)
         if is_distribution(value) or (shape == (edges.n_edges,) and shape != (edges.n_pre,)):
             own = jax.random.fold_in(key, i)
-            made[what] = _values(name, f"release: {what}", value, edges.n_edges, own, order)
+            made[what] = _values(
+                f"projection {name!r}", f"release: {what}", value, edges.n_edges, own, order
+            )
             of_edges.add(what)
         elif shape == (edges.n_edges,) and not one_each:
             raise ValueError(

@@ -16,6 +16,8 @@ from jax.typing import ArrayLike
 # A time is a whole number of steps if it is within this part of a step of one. float32 carries
 # 100 ms to 8e-6 ms, so a stricter test would refuse what the user wrote correctly.
 _GRID = 1e-3
+# Its exponential, squared, is a number in float32; what is divided by it is nothing
+_LONGEST_EXPONENT = 40.0
 
 
 def real_dtype() -> np.dtype:
@@ -35,6 +37,16 @@ def exprel(x: ArrayLike) -> Array:
     small = jnp.abs(x) < 1e-5
     safe = jnp.where(small, 1.0, x)
     return jnp.where(small, 1 + x / 2, jnp.expm1(safe) / safe)
+
+
+def inverse_exprel(x: ArrayLike) -> Array:
+    """x / (exp(x) - 1), which is 1 at 0; without overflow, also of its slope."""
+    x = jnp.asarray(x)
+    small = jnp.abs(x) < 0.1
+    z = jnp.where(small, x, 0.0)
+    close = 1 - z / 2 + z * z / 12 * (1 - z * z / 60 * (1 - z * z / 42))
+    apart = jnp.where(small, 1.0, jnp.minimum(x, _LONGEST_EXPONENT))
+    return jnp.where(small, close, apart / (jnp.exp(apart) - 1))
 
 
 def exp_slope(a: Array, b: Array) -> Array:

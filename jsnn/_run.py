@@ -142,6 +142,8 @@ def run(
             for name in network.populations
         },
     }
+    if now.relaxation is not None:
+        stats["relaxation"] = {name: own.item() for name, own in now.relaxation.stats().items()}
     return Solution(now, records, now.status, stats)
 
 

@@ -18,6 +18,7 @@ from jsnn._math import named, shortened
 from jsnn._memory import check_memory, size
 from jsnn._status import check_state
 from jsnn.delivery import EventDriven, not_differentiable
+from jsnn.exchange import Relaxation
 from jsnn.network import Network
 from jsnn.record import Recorder, Spikes, buffer_of
 from jsnn.spikes import WORD
@@ -30,7 +31,8 @@ class Solution(eqx.Module):
     - `state`: the state after the last step, from which a run can go on.
     - `records`: by the names given to `record`.
     - `status`: by population and input the step at which it was found to fail, or `jsnn.NEVER`.
-    - `stats`: numbers about the run; `simulate` counts the spikes of each population.
+    - `stats`: numbers about the run; `simulate` counts the spikes of each population, and where
+      waveforms are relaxed, windows, iterations a window and the largest residual since the start.
     """
 
     state: State
@@ -113,7 +115,12 @@ def _advance(
     populations = {
         name: pad_cells(own, n[name], whole[name]) for name, own in coefficients.populations.items()
     }
-    coefficients = coefficients._replace(populations=populations)
+    couplings = {
+        name: [own.padded(whole[way.post]) for way, own in zip(built.ways, ways, strict=True)]
+        for name, ways in coefficients.couplings.items()
+        for built in [network.couplings[name]]
+    }
+    coefficients = coefficients._replace(populations=populations, couplings=couplings)
     wide = State(
         state.step,
         state.key,
@@ -127,6 +134,7 @@ def _advance(
         },
         state.releases,
         state.status,
+        _waves_to(state.relaxation, whole),
     )
     buffer = buffer_of(network, record)
     filled = {name: own for name, own in record.items() if buffer[name] == name}
@@ -147,6 +155,12 @@ def _advance(
             jax.tree.map(lambda _: PartitionSpec(None, AXIS), wide.buffers),
             jax.tree.map(lambda _: divided, wide.releases),
             jax.tree.map(lambda _: same, wide.status),
+            None
+            if wide.relaxation is None
+            else replace(
+                jax.tree.map(lambda _: same, wide.relaxation),
+                waves={name: PartitionSpec(None, None, AXIS) for name in wide.relaxation.waves},
+            ),
         )
         cells_spec = coefficients._replace(
             populations={
@@ -162,6 +176,10 @@ def _advance(
                 for source in [network.target(network.inputs[name])[0]]
             },
             weights=jax.tree.map(lambda _: same, coefficients.weights),
+            couplings={
+                name: [own.of_cells(_last_axis, lambda _: same) for own in ways]
+                for name, ways in coefficients.couplings.items()
+            },
         )
         record_spec = {
             name: PartitionSpec(None, AXIS) if own.is_divided else same
@@ -190,6 +208,7 @@ def _advance(
         {name: own[:, : n[network.synapses[name].post[0]]] for name, own in wide.buffers.items()},
         wide.releases,
         wide.status,
+        _waves_to(wide.relaxation, n),
     )
     if network.mesh is not None:  # where the state was, so that the next call finds it the same
         narrow = lax.with_sharding_constraint(narrow, NamedSharding(network.mesh, PartitionSpec()))
@@ -197,7 +216,10 @@ def _advance(
         name: own.end(network, buffers[buffer[name]], state.step, steps, capacity)
         for name, own in record.items()
     }
-    return Solution(narrow, records, narrow.status, {"spikes": counts})
+    stats: dict[str, Any] = {"spikes": counts}
+    if narrow.relaxation is not None:
+        stats["relaxation"] = narrow.relaxation.stats()
+    return Solution(narrow, records, narrow.status, stats)
 
 
 advance = eqx.filter_jit(_advance)
@@ -272,6 +294,21 @@ def _loop(network, record, local, capacity, state, coefficients, rows, steps):
     return state, buffers, counts
 
 
+def _waves_to(relaxation: Relaxation | None, n: dict[str, int]) -> Relaxation | None:
+    """Waveforms cut to so many cells, or padded with zeros."""
+    if relaxation is None:
+        return None
+    waves = {
+        name: jnp.pad(own, ((0, 0), (0, 0), (0, max(n[name] - own.shape[-1], 0))))[..., : n[name]]
+        for name, own in relaxation.waves.items()
+    }
+    return replace(relaxation, waves=waves)
+
+
+def _last_axis(leaf: Array) -> PartitionSpec:
+    return PartitionSpec(*[None] * (leaf.ndim - 1), AXIS)
+
+
 def _pad_zero(buffer: Array, to: int) -> Array:
     return jnp.pad(buffer, ((0, 0), (0, to - buffer.shape[1])))
 
@@ -282,6 +319,6 @@ def _cells_spec(tree: Any, n: int) -> Any:
     def spec(leaf):
         if leaf.ndim == 0 or leaf.shape[-1] != n:
             return PartitionSpec()
-        return PartitionSpec(*[None] * (leaf.ndim - 1), AXIS)
+        return _last_axis(leaf)
 
     return jax.tree.map(spec, tree)

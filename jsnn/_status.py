@@ -1,5 +1,6 @@
 """What is asked of a state on the host: whose it is, and whether it failed."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -7,6 +8,7 @@ import numpy as np
 
 from jsnn._math import concrete, real_dtype, shortened
 from jsnn.delivery import EventDriven
+from jsnn.exchange import WaveformRelaxation
 from jsnn.network import Network
 from jsnn.release import ReleaseState
 from jsnn.state import NEVER, State
@@ -75,6 +77,16 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
             there = own.last if what == "last" else own.values[what]
             kind = (np.shape(there), getattr(there, "dtype", type(there)))
             leaves[f"{what!r} of the release of {name!r}"] = (kind, (value.shape, value.dtype))
+    fresh = network.begin_relaxation()
+    if (fresh is None) != (state.relaxation is None):
+        raise ValueError(
+            "state is of another network: only one of the two relaxes waveforms; give "
+            "network.init(key)"
+        )
+    if fresh is not None and state.relaxation is not None:
+        for name, wave in fresh.waves.items():
+            own = state.relaxation.waves.get(name, np.zeros(0))
+            leaves[f"waveforms of {name!r}"] = (own.shape, own.dtype), (wave.shape, wave.dtype)
     for what, (found, wanted) in leaves.items():
         if found != wanted:
             raise ValueError(
@@ -87,7 +99,7 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
             f"{steps} steps after the {np.max(done)} of this state are more than {NEVER - 1}, as "
             "far as steps are counted; give less, or a new state"
         )
-    return State(state.step, state.key, state.populations, buffers, releases, state.status)
+    return replace(state, buffers=buffers, releases=releases)
 
 
 def _is_empty(buffer: Any) -> bool:
@@ -120,6 +132,17 @@ def raise_if_failed(network: Network, state: State) -> None:
         raise FloatingPointError(
             f"population {name!r}: a state was not finite at t={(step + 1) * network.dt:g} ms"
         )
+    exchange, relaxation = network.exchange, state.relaxation
+    if relaxation is not None and isinstance(exchange, WaveformRelaxation) and exchange.tol:
+        residual = float(relaxation.residual)
+        if not residual <= exchange.tol:
+            raise ValueError(
+                f"the waveform relaxation did not converge by "
+                f"t={int(state.step) * network.dt:g} ms: after max_iterations="
+                f"{exchange.max_iterations} the membranes of a window still changed by "
+                f"{residual:.3g} mV, and tol={exchange.tol:g} mV is asked; give more iterations, a "
+                "shorter interval or a larger tol, or Joint()"
+            )
     for name in network.inputs:
         step = int(state.status[f"input/{name}"])
         if step != NEVER:

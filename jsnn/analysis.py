@@ -1,4 +1,8 @@
-"""Statistics of recorded spikes: arrays in, arrays out.
+"""Statistics of recorded spikes and potentials: arrays in, arrays out.
+
+Of cells: `rates`, `mean_rate`, `cv_isi`. Of pairs: `spike_counts`, `correlations`,
+`mean_correlation`. Of the population: `population_histogram`, `population_rate`, `power_spectrum`.
+Of synchrony: `fano_factor`, `spectrum_peak`, and `synchrony_chi`, which takes potentials.
 
 Spikes are two arrays of equal length, in any order:
 
@@ -19,6 +23,7 @@ Variances divide by the number of samples, as `numpy.var` does. Bad input raises
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -183,29 +188,87 @@ def power_spectrum(
     overlap by half, each freed of its own mean and weighted by a periodic Hann window (Welch
     1967); bins after the last whole segment are left out.
     """
-    bin_ms = number("bin_ms", bin_ms, positive=True)
-    edges, rate = population_rate(times, n, bin_ms, start, stop)
+    n, bin_ms = _count(n), number("bin_ms", bin_ms, positive=True)
+    # Of the counts, because their mean is exact: no power is left of counts that never change.
+    edges, counts = population_histogram(times, bin_ms, start, stop)
     if segment_ms is None:
-        length = rate.size
+        length = counts.size
         window = np.ones(length)
     else:
         segment_ms = number("segment_ms", segment_ms, positive=True)
         length = _whole_bins("segment_ms", segment_ms, bin_ms, 0.0)
-        if not 2 <= length <= rate.size:
+        if not 2 <= length <= counts.size:
             raise ValueError(
                 f"segment_ms is {segment_ms:g}; it must hold at least 2 bins of {bin_ms:g} ms and "
                 f"be no longer than the window of {edges[-1] - edges[0]:g} ms."
             )
         window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
     hop = length - length // 2
-    segments = np.lib.stride_tricks.sliding_window_view(rate, length)[::hop]
+    segments = np.lib.stride_tricks.sliding_window_view(counts, length)[::hop]
     segments = (segments - segments.mean(axis=1, keepdims=True)) * window
     spacing = bin_ms / 1000.0
     power = (np.abs(np.fft.rfft(segments, axis=1)) ** 2).mean(axis=0)
-    power *= spacing / (window**2).sum()
+    power /= (n**2 * spacing) * (window**2).sum()
     # Every frequency but zero and (for even lengths) Nyquist stands for its negative twin too.
     power[1 : (length + 1) // 2] *= 2
     return np.fft.rfftfreq(length, spacing), power
+
+
+class SpectrumPeak(NamedTuple):
+    """A peak at `frequency` (Hz); `power` is a multiple of the mean over the band (no unit)."""
+
+    frequency: float
+    power: float
+
+
+def spectrum_peak(
+    times: ArrayLike,
+    n: int,
+    bin_ms: float,
+    start: float,
+    stop: float,
+    low: float = 2.0,
+    high: float = 500.0,
+    segment_ms: float | None = None,
+) -> SpectrumPeak:
+    """The largest value of the `power_spectrum` from `low` to `high` (Hz), both included.
+
+    Of equal values (spikes in lockstep have harmonics as high as the first) the lowest frequency
+    is taken. NaN where the band has no power: without spikes, or where counts never change.
+
+    **Arguments:** those of `power_spectrum`, and the band. A band reaches no higher than
+    500 / `bin_ms` Hz and holds at least two frequencies of the spectrum, which lie
+    1000 / `segment_ms` Hz apart (1000 / (`stop` - `start`) without segments). One segment is noisy:
+    its peak over a flat spectrum grows as the logarithm of the number of frequencies, and comes
+    close to 1 only over many segments.
+    """
+    low = number("low", low, "Hz", positive=True)
+    high = number("high", high, "Hz", positive=True)
+    if low >= high:
+        raise ValueError(
+            f"the band reaches from low = {low:g} to high = {high:g} Hz; high must be above low."
+        )
+    bin_ms = number("bin_ms", bin_ms, positive=True)
+    edge = 1 + 1e-9  # frequencies are rounded
+    if high > 500.0 / bin_ms * edge:
+        raise ValueError(
+            f"high is {high:g}; it must be at most {500.0 / bin_ms:g} Hz, the highest frequency "
+            f"in bins of {bin_ms:g} ms: lower it or give narrower bins."
+        )
+    frequencies, power = power_spectrum(times, n, bin_ms, start, stop, segment_ms)
+    band = (frequencies >= low / edge) & (frequencies <= high * edge)
+    if band.sum() < 2:
+        raise ValueError(
+            f"the band from low = {low:g} to high = {high:g} Hz holds {band.sum()} of the "
+            "frequencies of the spectrum; it must hold at least 2: widen it, or give a longer "
+            "window or segment_ms."
+        )
+    frequencies, inside = frequencies[band], power[band]
+    # Below this there is nothing but the rounding error of the transform.
+    if inside.max() <= 1e-20 * power.max():
+        return SpectrumPeak(math.nan, math.nan)
+    first = np.flatnonzero(inside >= inside.max() * (1 - 1e-6))[0]
+    return SpectrumPeak(float(frequencies[first]), float(inside[first] / inside.mean()))
 
 
 def fano_factor(times: ArrayLike, bin_ms: float, start: float, stop: float) -> float:
@@ -218,6 +281,29 @@ def fano_factor(times: ArrayLike, bin_ms: float, start: float, stop: float) -> f
     _, counts = population_histogram(times, bin_ms, start, stop)
     mean = counts.mean()
     return float(counts.var() / mean) if mean > 0 else math.nan
+
+
+def synchrony_chi(v: ArrayLike) -> float:
+    """Synchrony χ of the membrane potentials `v` (mV), `[time, n]`: 0 to 1, without unit.
+
+    χ² = var_t(<v>) / <var_t(v_i)>, the variance over time of the mean potential of all n cells
+    over the mean of the cells' own variances (Golomb and Rinzel 1993; Golomb 2007). 1 where all
+    cells are the same, about 1/sqrt(n) where they are independent. NaN where no cell varies.
+    """
+    potentials: Floats = checks.real_array("v", v).astype(np.float64)
+    if potentials.ndim != 2 or potentials.shape[0] < 2 or potentials.shape[1] < 1:
+        raise ValueError(
+            f"v has shape {potentials.shape}; it must be [time, n], at least 2 times of at least "
+            "1 cell."
+        )
+    wrong = np.argwhere(~np.isfinite(potentials))
+    if wrong.size:
+        i, j = wrong[0]
+        raise ValueError(f"v[{i}, {j}] is {potentials[i, j]}; potentials must be finite, in mV.")
+    # From the first sample on, so that cells which never change have a variance of exactly 0.
+    change = potentials - potentials[0]
+    own = change.var(axis=0).mean()
+    return min(math.sqrt(change.mean(axis=1).var() / own), 1.0) if own > 0 else math.nan
 
 
 def _bins(times: ArrayLike, bin_ms: float, start: float, stop: float) -> tuple[Ints, Floats]:

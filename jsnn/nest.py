@@ -2,8 +2,9 @@
 
     neurons = jsnn.nest.iaf_psc_alpha(1000, tau_m=20.0, V_th=-50.0)
 
-is `nest.Create("iaf_psc_alpha", 1000, {"tau_m": 20.0, "V_th": -50.0})`: a `Population` of `LIF`
-neurons with the receptors and the solver of the table. Nothing else is special about it.
+is `nest.Create("iaf_psc_alpha", 1000, {"tau_m": 20.0, "V_th": -50.0})`: a `Population` of `LIF` or
+`HodgkinHuxley` neurons with the receptors and the solver of the table. Nothing else is special
+about it.
 
 | name | receptors | their weights | solver |
 |---|---|---|---|
@@ -12,7 +13,11 @@ neurons with the receptors and the solver of the table. Nothing else is special 
 | `iaf_psc_alpha` | `ex`, `in`: `Alpha` current | pA | `Exact()` |
 | `iaf_cond_exp` | `ex`, `in`: `Exponential` conductance | nS | `RK4(2)` |
 | `iaf_cond_alpha` | `ex`, `in`: `Alpha` conductance | nS | `RK4(4)` |
+| `hh_psc_alpha` | `ex`, `in`: `Alpha` current | pA | `Splitting()` |
+| `hh_psc_alpha_gap` | `ex`, `in`: `Alpha` current | pA | `Splitting()` |
 
+NEST's `gap_junction` is `jsnn.coupling.GapJunction`, for `Network(..., couplings=...)`; its `wfr_`
+settings are those of `jsnn.exchange.WaveformRelaxation`, for `Network(..., exchange=...)`.
 `tsodyks_synapse` and `tsodyks2_synapse` are releases, for `Projection(..., release=...)`.
 
 The receptor is chosen by name, where NEST chooses it by the sign of the weight: a negative weight
@@ -37,9 +42,24 @@ weights of either sign.
 | `g_ex`, `g_in` | conductances at the start | nS | | 0, 0 |
 | `dg_ex`, `dg_in` | their slopes at the start (`iaf_cond_alpha`) | nS/ms | | 0, 0 |
 
+and of the neurons with channels, besides `C_m`, `E_L`, `V_m`, `t_ref`, `I_e` and `tau_syn_`:
+
+| parameter | meaning | unit | hh_psc_alpha | hh_psc_alpha_gap |
+|---|---|---|---|---|
+| `g_Na`, `g_L` | sodium and leak conductance | nS | 12000, 30 | 4500, 10 |
+| `g_K` | potassium conductance | nS | 3600 | |
+| `g_Kv1`, `g_Kv3` | potassium conductances | nS | | 9, 9000 |
+| `E_Na`, `E_K`, `E_L` | reversal potentials | mV | 50, -77, -54.402 | 74, -90, -70 |
+| `C_m` | membrane capacitance | pF | 100 | 40 |
+| `tau_syn_ex`, `tau_syn_in` | time constants | ms | 0.2, 2 | 0.2, 2 |
+| `V_m` | membrane potential at the start | mV | -65 | -69.604 |
+| `Act_m`, `Inact_h`, `Act_n`, `Inact_p` | gates at the start (p of the second only) | | | |
+
+Gates start at the equilibrium of the default `V_m`, also where another is given.
+
 Each is a scalar or `[n]`; what holds at the start may also be a distribution to draw from. As in
 NEST, `V_m` stays at -70 where only `E_L` is given. The names of the recorded states differ: `V_m`
-is `"v"`, `I_syn_ex` is `"ex.i"`, `g_ex` is `"ex.g"`.
+is `"v"`, `I_syn_ex` is `"ex.i"`, `g_ex` is `"ex.g"`, `Act_m` is `"m"`.
 
 The spikes of the psc models are NEST's, and so are the membrane potentials but for rounding. NEST
 integrates the cond models with steps of adaptive size, whose error is below 1e-4 mV at moderate
@@ -57,6 +77,7 @@ from jax import Array
 
 from jsnn._math import as_real, check_cells, check_number, concrete, unknown
 from jsnn.distributions import is_distribution
+from jsnn.neurons.hodgkin_huxley import HodgkinHuxley
 from jsnn.neurons.lif import LIF
 from jsnn.population import Population
 from jsnn.receptors import Alpha, Delta, Exponential, Receptor
@@ -77,6 +98,37 @@ _COND = {
     "g_ex": 0.0,
     "g_in": 0.0,
 }
+_HH = {"t_ref": 2.0, "I_e": 0.0, "tau_syn_ex": 0.2, "tau_syn_in": 2.0}
+_SQUID = {
+    **_HH,
+    "g_Na": 12000.0,
+    "g_K": 3600.0,
+    "g_L": 30.0,
+    "C_m": 100.0,
+    "E_Na": 50.0,
+    "E_K": -77.0,
+    "E_L": -54.402,
+    "V_m": -65.0,
+    "Act_m": 0.05293248525724958,
+    "Inact_h": 0.5961207535084603,
+    "Act_n": 0.3176769140606974,
+}
+_INTERNEURON = {
+    **_HH,
+    "g_Na": 4500.0,
+    "g_Kv1": 9.0,
+    "g_Kv3": 9000.0,
+    "g_L": 10.0,
+    "C_m": 40.0,
+    "E_Na": 74.0,
+    "E_K": -90.0,
+    "E_L": -70.0,
+    "V_m": -69.60401191631222,
+    "Act_m": 0.019198766985083732,
+    "Inact_h": 0.868462041294399,
+    "Act_n": 0.0005741576228359767,
+    "Inact_p": 0.0002511318227150632,
+}
 
 DEFAULTS: dict[str, dict[str, float]] = {
     "iaf_psc_delta": _PSC,
@@ -84,6 +136,8 @@ DEFAULTS: dict[str, dict[str, float]] = {
     "iaf_psc_alpha": _CURRENTS,
     "iaf_cond_exp": _COND,
     "iaf_cond_alpha": {**_COND, "dg_ex": 0.0, "dg_in": 0.0},
+    "hh_psc_alpha": _SQUID,
+    "hh_psc_alpha_gap": _INTERNEURON,
 }
 """By model, the parameters that its constructor takes, with NEST's defaults."""
 
@@ -106,12 +160,15 @@ UNSUPPORTED: dict[str, dict[str, Any]] = {
     "iaf_psc_alpha": {**_EVERY_NODE, "V_min": -np.inf},
     "iaf_cond_exp": _EVERY_NODE,
     "iaf_cond_alpha": _EVERY_NODE,
+    "hh_psc_alpha": _EVERY_NODE,
+    "hh_psc_alpha_gap": _EVERY_NODE,
 }
 """By model, the parameters of NEST that are accepted at their default only."""
 
 _POSITIVE = ("C_m", "tau_m", "g_L", "tau_syn_ex", "tau_syn_in")
-_NOT_NEGATIVE = ("t_ref", "g_ex", "g_in")
-_STATES = {"V_m": "v", "g_ex": "ex.g", "g_in": "in.g", "dg_ex": "ex.dg", "dg_in": "in.dg"}
+_GATES = {"Act_m": "m", "Inact_h": "h", "Act_n": "n", "Inact_p": "p"}
+_NOT_NEGATIVE = ("t_ref", "g_ex", "g_in", "g_Na", "g_K", "g_Kv1", "g_Kv3", *_GATES)
+_STATES = {"V_m": "v", "g_ex": "ex.g", "g_in": "in.g", "dg_ex": "ex.dg", "dg_in": "in.dg", **_GATES}
 
 SYNAPSE_DEFAULTS: dict[str, dict[str, float]] = {
     "tsodyks_synapse": {
@@ -195,6 +252,41 @@ def iaf_cond_alpha(
     return _population(n, values, receptors, slices, RK4(4) if solver is None else solver)
 
 
+def hh_psc_alpha(
+    n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
+) -> Population:
+    """The squid's axon of Hodgkin and Huxley (1952) with alpha-shaped currents at `ex` and `in`
+    (pA at peak).
+
+    Inhibitory weights are negative. Parameters and defaults: the module's table.
+    """
+    return _channels("hh_psc_alpha", n, params, slices, solver)
+
+
+def hh_psc_alpha_gap(
+    n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
+) -> Population:
+    """A fast-spiking interneuron (Mancilla et al. 2007) with alpha-shaped currents at `ex` and `in`
+    (pA at peak), made for gap junctions.
+
+    Inhibitory weights are negative. Parameters and defaults: the module's table.
+    """
+    return _channels("hh_psc_alpha_gap", n, params, slices, solver)
+
+
+def _channels(
+    model: str, n: int, params: Mapping[str, Any], slices: Slices | None, solver: Solver | None
+) -> Population:
+    values = _parameters(model, n, params)
+    receptors = {"ex": Alpha(values["tau_syn_ex"]), "in": Alpha(values["tau_syn_in"])}
+    law = HodgkinHuxley.squid if model == "hh_psc_alpha" else HodgkinHuxley.interneuron
+    start = [name for name in values if name in _STATES]
+    own = [name for name in values if name not in (*start, "tau_syn_ex", "tau_syn_in")]
+    neuron = law(**{name.lower(): values[name] for name in own})
+    initial = {_STATES[name]: values[name] for name in start}
+    return Population(neuron, n, receptors, solver=solver, slices=slices, initial=initial)
+
+
 def tsodyks_synapse(**params: Any) -> Tsodyks:
     """Short-term plasticity of Tsodyks, Uziel and Markram (2000): the `release` of a projection.
 
@@ -248,6 +340,8 @@ def _parameters(model: str, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
             value = as_real(value)
             check_cells(name, value, n)
         values[name] = value
+    if "V_reset" not in values:
+        return values
     reset, threshold = concrete(values["V_reset"]), concrete(values["V_th"])
     if reset is not None and threshold is not None and not np.all(reset < threshold):
         raise ValueError(f"V_reset={reset} must be below V_th={threshold}")

@@ -16,8 +16,10 @@ from jax import Array
 from jax.core import Tracer
 from jax.sharding import Mesh
 
-from jsnn._build import build
-from jsnn._divide import mesh_of, pad_cells, padded
+from jsnn._advance import advance, receive_at_once, relaxed
+from jsnn._build import Parts, build, build_coupling, checked_parts
+from jsnn._divide import mesh_of, padded
+from jsnn._external import Input, external, pad_inputs, target
 from jsnn._math import (
     check_key,
     check_name,
@@ -29,23 +31,20 @@ from jsnn._math import (
 )
 from jsnn._memory import check_memory, check_plan, size
 from jsnn._random import key_words
+from jsnn.coupling import Coupling, GapConnections, Junctions, groups
 from jsnn.delivery import Delivery, EventDriven, not_differentiable, segment_sum_step
-from jsnn.inputs import Cells, NoiseCurrent, Poisson, SpikeList, StepCurrent, Target
-from jsnn.population import Population, PopulationState
+from jsnn.exchange import Exchange, Joint, Relaxation, WaveformRelaxation, check_groups
+from jsnn.inputs import Cells, Target
+from jsnn.population import Population
 from jsnn.projection import (
     Connections,
     Projection,
     Synapses,
-    check_sign,
     locate,
-    receptor_of,
 )
 from jsnn.state import NEVER, NetworkCoefficients, State, look_at_inputs, look_at_states
 
 _LONGEST_BLOCK = 64  # steps; longer delays do not make longer blocks, which only cost memory
-SpikeInput = Poisson | SpikeList
-CurrentInput = StepCurrent | NoiseCurrent
-Input = SpikeInput | CurrentInput
 
 
 class Network(eqx.Module):
@@ -57,6 +56,9 @@ class Network(eqx.Module):
     - `dt`: ms.
     - `key`: a PRNG key that edges and drawn weights and delays are made from; needed with
       projections.
+    - `couplings`: gap junctions by name. Populations that they join advance together, with one
+      solver, which is not `Exact()`.
+    - `exchange`: how: `Joint()`, or `WaveformRelaxation()` as in NEST.
     - `delivery`: `EventDriven()` or `SegmentSum()`, which give the same spikes. Only the latter can
       be differentiated.
 
@@ -68,7 +70,9 @@ class Network(eqx.Module):
     populations: dict[str, Population]
     synapses: dict[str, Synapses]
     inputs: dict[str, Input]
+    couplings: dict[str, Junctions]
     delivery: Delivery
+    exchange: Exchange
     dt: float = eqx.field(static=True)
     mesh: Mesh | None = eqx.field(static=True)
 
@@ -81,6 +85,8 @@ class Network(eqx.Module):
         dt: float,
         key: Array | None = None,
         delivery: Delivery | None = None,
+        couplings: Mapping[str, Coupling] | None = None,
+        exchange: Exchange | None = None,
     ):
         check_scalar("dt", dt, low=0.0, strict=True)
         if concrete(dt) is None:
@@ -89,12 +95,17 @@ class Network(eqx.Module):
         self.delivery = EventDriven() if delivery is None else delivery
         if not isinstance(self.delivery, Delivery):
             raise TypeError(f"delivery={shortened(delivery)}; give EventDriven() or SegmentSum()")
+        self.exchange = Joint() if exchange is None else exchange
+        if not isinstance(self.exchange, Exchange):
+            raise TypeError(f"exchange={shortened(exchange)}; give Joint() or WaveformRelaxation()")
         projections = {} if projections is None else projections
         inputs = {} if inputs is None else inputs
+        couplings = {} if couplings is None else couplings
         for kind, parts, wanted in (
             ("population", populations, Population),
             ("projection", projections, Projection),
             ("input", inputs, Input),
+            ("coupling", couplings, Coupling),
         ):
             if not isinstance(parts, Mapping):
                 raise TypeError(f"{kind}s={shortened(parts)} is not a dictionary; give names")
@@ -104,15 +115,16 @@ class Network(eqx.Module):
                     raise TypeError(f"{kind} {name!r} is a {type(part).__name__}, not a {kind}")
         if not populations:
             raise ValueError("populations is empty; give at least one")
-        self.populations, self.inputs, self.synapses = dict(populations), dict(inputs), {}
-        self.populations, self.inputs, _ = self._checked_parts()
+        self.populations, self.inputs = dict(populations), dict(inputs)
+        self.synapses, self.couplings = {}, {}
+        self.populations, self.inputs, *_ = self._checked_parts()
         for name, source in self.inputs.items():
             with named(f"input {name!r}"):
                 self.inputs[name] = source.on_grid(self.dt)
         if key is not None:
             check_key(key)
         else:
-            if projections:
+            if projections or couplings:
                 raise ValueError("key is missing; give one, as jax.random.key(1), to draw with")
             key = jax.random.key(0)  # nothing is drawn
         check_plan(self.populations, projections, self.dt)
@@ -124,6 +136,11 @@ class Network(eqx.Module):
                     "change its weights and parameters with equinox.tree_at"
                 )
             self.synapses.update(build(name, projection, self.populations, own, self.dt))
+        for name, coupling in couplings.items():
+            own = jax.random.fold_in(key, zlib.crc32(name.encode()))
+            self.couplings[name] = build_coupling(name, coupling, self.populations, own)
+        if self.couplings:
+            check_groups(self.exchange, self.populations, self.groups, self._least_delay, self.dt)
         buffers = {}
         for name, synapses in self.synapses.items():
             numbers = synapses.slots * padded(self.populations[synapses.post[0]].n)
@@ -144,42 +161,38 @@ class Network(eqx.Module):
         """
         if "_was_checked" in vars(self):  # no field: whatever is made of this network is new
             return self
-        populations, inputs, synapses = self._checked_parts()
         checked = eqx.tree_at(
-            lambda n: (n.populations, n.inputs, n.synapses), self, (populations, inputs, synapses)
+            lambda n: (n.populations, n.inputs, n.synapses, n.couplings),
+            self,
+            self._checked_parts(),
         )
         same = zip(jax.tree.leaves(self), jax.tree.leaves(checked), strict=True)
         checked = self if all(before is after for before, after in same) else checked
         object.__setattr__(checked, "_was_checked", True)
         return checked
 
-    def _checked_parts(self) -> tuple[dict, dict, dict]:
-        populations, inputs, synapses = {}, {}, {}
-        for name, population in self.populations.items():
-            with named(f"population {name!r}"):
-                populations[name] = population.checked(self.dt)
-        for name, source in self.inputs.items():
-            inputs[name] = self._checked_input(f"input {name!r}", source)
-        for name, own in self.synapses.items():
-            with named(f"projection {name!r}"):
-                synapses[name] = own.checked(self.populations[own.post[0]])
-        return populations, inputs, synapses
-
-    def _checked_input(self, where: str, source: Input) -> Input:
-        name, low, high = locate(self.populations, source.target, where)
-        with named(where):
-            source = source.checked(self.dt, high - low)
-        if isinstance(source, SpikeInput):
-            receptor = receptor_of(where, self.populations[name], source.receptor)
-            with named(where):
-                check_sign(self.populations[name], receptor, source.weight)
-        return source
+    def _checked_parts(self) -> Parts:
+        return checked_parts(
+            *(self.populations, self.inputs, self.synapses, self.couplings, self.dt)
+        )
 
     @property
     def block(self) -> int:
         """The number of steps that pass without communication: the least delay."""
-        delays = [s.min_delay for s in self.synapses.values()]
-        return max(min([*delays, _LONGEST_BLOCK]), 1)
+        longest = min(self._least_delay, _LONGEST_BLOCK)
+        if self.couplings and isinstance(self.exchange, WaveformRelaxation):
+            # A window may begin at any step, and must know what arrives in it
+            longest = min(self._least_delay - self.exchange.window(self.dt) + 1, longest)
+        return max(longest, 1)
+
+    @property
+    def _least_delay(self) -> int:
+        return min([s.min_delay for s in self.synapses.values()], default=NEVER)
+
+    @property
+    def groups(self) -> list[tuple[str, ...]]:
+        """Names of populations that couplings join; one without makes a group of its own."""
+        return groups(list(self.populations), self.couplings)
 
     @property
     def n_synapses(self) -> int:
@@ -187,12 +200,13 @@ class Network(eqx.Module):
 
     def target(self, source: Input) -> tuple[str, Target]:
         """The population that an input is aimed at, and which of its cells."""
-        name, low, high = locate(self.populations, source.target)
-        return name, Target(self.populations[name].n, low, high)
+        return target(self.populations, source)
 
-    def connections(self) -> dict[str, Connections]:
-        """Edges, weights and delays by projection, in storage order (by source, then target)."""
-        return {name: own.connections(self.dt) for name, own in self.synapses.items()}
+    def connections(self) -> dict[str, Connections | GapConnections]:
+        """Edges, weights and delays by projection, and edges and conductances by coupling, in
+        storage order (by source, then target)."""
+        found = {name: own.connections(self.dt) for name, own in self.synapses.items()}
+        return found | {name: own.connections() for name, own in self.couplings.items()}
 
     def on(self, devices: int | Sequence[Any] | None) -> "Network":
         """The same network with its cells divided over several devices; None or 1 takes that back.
@@ -234,7 +248,19 @@ class Network(eqx.Module):
         never = jnp.asarray(NEVER, jnp.int32)
         status = {name: never for name in [*self.populations, *map("input/{}".format, self.inputs)]}
         start = jnp.zeros((), jnp.int32)
-        return State(start, key_words(run_key), populations, buffers, releases, status)
+        return State(
+            *(start, key_words(run_key), populations, buffers, releases, status),
+            self.begin_relaxation(),
+        )
+
+    def begin_relaxation(self) -> Relaxation | None:
+        """What is kept of relaxed waveforms before the first step; None where there are none."""
+        if not self.couplings or not isinstance(self.exchange, WaveformRelaxation):
+            return None
+        coupled = [own for own in self.couplings.values() if own.ways]
+        names = {name for own in coupled for name, _, _ in own.parts}
+        n = {name: own.n for name, own in self.populations.items() if name in names}
+        return Relaxation.begin(self.exchange, n, self.dt) if n else None
 
     def prepare(self) -> NetworkCoefficients:
         """Turn all parameters into coefficients, once, outside the loop over steps."""
@@ -242,16 +268,14 @@ class Network(eqx.Module):
             {name: population.prepare(self.dt) for name, population in self.populations.items()},
             {name: i.prepare(self.dt, self.target(i)[1]) for name, i in self.inputs.items()},
             {name: s.weight if s.weight.ndim == 0 else None for name, s in self.synapses.items()},
+            {name: own.prepare() for name, own in self.couplings.items()},
         )
 
     def pad_inputs(
         self, coefficients: NetworkCoefficients, to: Mapping[str, int]
     ) -> NetworkCoefficients:
         """Inputs draw for whole tiles of cells: their coefficients for `to` cells a population."""
-        inputs = {}
-        for name, own in coefficients.inputs.items():
-            population, target = self.target(self.inputs[name])
-            inputs[name] = own._replace(cells=pad_cells(own.cells, target.n, to[population]))
+        inputs = pad_inputs(self.populations, self.inputs, coefficients.inputs, to)
         return coefficients._replace(inputs=inputs)
 
     def external(
@@ -263,70 +287,9 @@ class Network(eqx.Module):
     ) -> tuple[dict[str, dict[str, Array]], dict[str, Array]]:
         """What inputs send in the given steps: arrivals by population and receptor, and currents
         by population, each `[len(steps), n]` (currents also `[len(steps), 1]`)."""
-        arrivals = {name: {} for name in self.populations}
-        currents = {name: jnp.zeros((steps.shape[0], 1)) for name in self.populations}
-        for name, source in self.inputs.items():
-            population, target = self.target(source)
-            base = jax.random.wrap_key_data(key, impl="threefry2x32")
-            own = jax.random.key_data(jax.random.fold_in(base, zlib.crc32(name.encode())))
-            sent = source.block(
-                coefficients.inputs[name], own, steps, cells[population], target, self.dt
-            )
-            if isinstance(source, CurrentInput):
-                currents[population] = currents[population] + sent
-            else:
-                receptor = receptor_of(name, self.populations[population], source.receptor)
-                before = arrivals[population].get(receptor)
-                arrivals[population][receptor] = sent if before is None else before + sent
-        return arrivals, currents
-
-    def advance(
-        self,
-        coefficients: NetworkCoefficients,
-        populations: Mapping[str, PopulationState],
-        buffers: Mapping[str, Array],
-        arrivals: Mapping[str, Mapping[str, Array]],
-        currents: Mapping[str, Array],
-        step: Array,
-    ) -> tuple[dict[str, PopulationState], dict[str, Array], dict[str, Array]]:
-        """All populations over one step, with what reaches them in it: states, fired, active."""
-        states, fired, active = {}, {}, {}
-        for name, population in self.populations.items():
-            mine = dict(arrivals[name])
-            for projection, synapses in self.synapses.items():
-                if synapses.post[0] == name and synapses.max_delay > 0:
-                    mine = self._read(coefficients, projection, buffers, step, mine)
-            states[name], fired[name], active[name] = population.step(
-                coefficients.populations[name], populations[name], mine, currents[name], self.dt
-            )
-        return states, fired, active
-
-    def receive_at_once(
-        self,
-        coefficients: NetworkCoefficients,
-        populations: Mapping[str, PopulationState],
-        buffers: Mapping[str, Array],
-        step: Array,
-    ) -> dict[str, PopulationState]:
-        """Hand spikes with a delay of 0 to the receptors, after the reset of the same step."""
-        states = dict(populations)
-        for projection, synapses in self.synapses.items():
-            if synapses.min_delay == 0:
-                name = synapses.post[0]
-                mine = self._read(coefficients, projection, buffers, step, {})
-                states[name] = self.populations[name].receive(
-                    coefficients.populations[name], states[name], mine
-                )
-        return states
-
-    def _read(self, coefficients, projection, buffers, step, arrivals) -> dict[str, Array]:
-        """Add what a projection delivers in the slot of a step to arrivals by receptor."""
-        synapses, buffer = self.synapses[projection], buffers[projection]
-        amount = jax.lax.dynamic_index_in_dim(buffer, step % buffer.shape[0], 0, keepdims=False)
-        weight = coefficients.weights[projection]
-        amount = amount if weight is None else weight * amount.astype(weight.dtype)
-        before = arrivals.get(synapses.receptor)
-        return {**arrivals, synapses.receptor: amount if before is None else before + amount}
+        return external(
+            self.populations, self.inputs, coefficients.inputs, key, steps, cells, self.dt
+        )
 
     def step(
         self, state: State, coefficients: NetworkCoefficients | None = None
@@ -353,8 +316,10 @@ class Network(eqx.Module):
         currents = {name: sent[0, : own[name]] for name, sent in currents.items()}
 
         # (1) neurons and receptors advance, (2) arrivals of slot n, (3) threshold and reset
-        populations, fired, _ = self.advance(
-            coefficients, state.populations, state.buffers, arrivals, currents, step
+        relaxation = relaxed(self, wide, state, state.populations, state.relaxation, step, cells)
+        populations, fired, _ = advance(
+            *(self, coefficients, state.populations, state.buffers, arrivals, currents, step),
+            relaxation,
         )
 
         counting = isinstance(self.delivery, EventDriven)
@@ -376,13 +341,13 @@ class Network(eqx.Module):
                 releases[name] = release
 
         # A delay of 0 acts at once
-        populations = self.receive_at_once(coefficients, populations, buffers, step)
+        populations = receive_at_once(self, coefficients, populations, buffers, step)
         for name, synapses in self.synapses.items():
             buffers[name] = synapses.without_slot(buffers[name], step)
 
         status = look_at_inputs(state.status, self.inputs, coefficients.inputs, n[None], 1, self.dt)
         status = look_at_states(status, populations, n)
-        return State(n + 1, state.key, populations, buffers, releases, status), fired
+        return State(n + 1, state.key, populations, buffers, releases, status, relaxation), fired
 
     def part(self, address: str) -> tuple[str, int, int]:
         """`"cells.exc"` as (population, first cell, last cell exclusive)."""

@@ -25,11 +25,12 @@ from jsnn._math import (
     whole_steps_array,
 )
 from jsnn.distributions import Distribution, is_distribution
-from jsnn.neurons import LIF
+from jsnn.neurons import LIF, HodgkinHuxley
 from jsnn.receptors import Delta, Receptor
-from jsnn.solvers import RK4, Exact, Solver
+from jsnn.solvers import RK4, Drive, Exact, Field, Solver, Splitting
 from jsnn.surrogate import Triangular
 
+Neuron = LIF | HodgkinHuxley
 Values = dict[str, Array]
 _SHORTEST = 1e-3  # of a time constant, in steps: beyond it the propagator runs out of digits
 
@@ -39,6 +40,16 @@ class System(NamedTuple):
 
     neuron: Any
     receptors: dict[str, Receptor]
+
+
+class Current(NamedTuple):
+    """A current (pA) that falls with the membrane: `held` - `conductance` v."""
+
+    held: Array
+    conductance: Array
+
+    def at(self, v: Array) -> Array:
+        return self.held - self.conductance * v
 
 
 class PopulationState(eqx.Module):
@@ -66,7 +77,7 @@ class Population(eqx.Module):
     - `n`: the number of cells.
     - `receptors`: named filters of the arriving spikes.
     - `solver`: `Exact()` where the system is linear (default there), else `RK4()` (default),
-      `ExponentialEuler()` or `Euler()`.
+      `Splitting()` (default where it is stiff), `ExponentialEuler()` or `Euler()`.
     - `slices`: names of parts of the population, `{"exc": slice(0, 80), "inh": slice(80, 100)}`.
       Part `exc` of population `cells` is addressed as `"cells.exc"`.
     - `initial`: values of the cell's states at the start by name: a scalar, `[n]`, or a
@@ -77,7 +88,7 @@ class Population(eqx.Module):
     names, and `Exact` for a system that is not linear.
     """
 
-    neuron: LIF
+    neuron: Neuron
     receptors: dict[str, Receptor]
     solver: Solver
     surrogate: Triangular
@@ -87,7 +98,7 @@ class Population(eqx.Module):
 
     def __init__(
         self,
-        neuron: LIF,
+        neuron: Neuron,
         n: int,
         receptors: Mapping[str, Receptor] | None = None,
         *,
@@ -101,7 +112,7 @@ class Population(eqx.Module):
         if n < 1:
             raise ValueError(f"n={n}: a population has at least one cell")
         self.n = int(n)
-        if not isinstance(neuron, LIF):
+        if not isinstance(neuron, Neuron):
             raise TypeError(f"neuron={neuron!r} is no neuron; give one, as LIF()")
         for kind, given in (("receptors", receptors), ("slices", slices), ("initial", initial)):
             if given is not None and not isinstance(given, Mapping):
@@ -120,11 +131,15 @@ class Population(eqx.Module):
                 )
         conductances = [name for name, r in self.receptors.items() if r.is_conductance]
         is_linear = neuron.is_linear and not conductances
-        self.solver = solver if solver is not None else (Exact() if is_linear else RK4())
+        usual = Exact() if is_linear else Splitting() if neuron.is_stiff else RK4()
+        self.solver = usual if solver is None else solver
         if self.solver.linear_only and not is_linear:
+            why = f"the conductances {conductances} multiply the membrane"
+            if not neuron.is_linear:
+                why = f"{type(neuron).__name__} is none"
             raise ValueError(
-                f"solver=Exact() wants a linear system, but the conductances {conductances} "
-                "multiply the membrane; use RK4(), ExponentialEuler() or Euler()"
+                f"solver=Exact() wants a linear system, but {why}; use RK4(), Splitting(), "
+                "ExponentialEuler() or Euler()"
             )
         self.surrogate = Triangular() if surrogate is None else surrogate
         self.slices = tuple(
@@ -143,8 +158,8 @@ class Population(eqx.Module):
         self._check_cells()
 
     def _check_cells(self) -> None:
-        for field, value in vars(self.neuron).items():
-            check_cells(field, value, self.n)
+        for path, value in jax.tree.leaves_with_path(self.neuron):
+            check_cells(jax.tree_util.keystr(path, simple=True, separator="."), value, self.n)
         for name, receptor in self.receptors.items():
             for field, value in vars(receptor).items():
                 check_cells(f"{name}.{field}", 0.0 if value is None else value, self.n)
@@ -239,29 +254,51 @@ class Population(eqx.Module):
         Returns the state, `fired` `[n]` (1 or 0 in the working precision, differentiable through
         the surrogate), and `active` `[n]`: the cells within the surrogate's support.
         """
-        system = coefficients.system
-        frozen = state.refractory > 0
-        before = state.cell
+        moved = self.move(coefficients, state, lambda at, y: current, dt)
+        return self.finish(coefficients, state, moved, arrivals)
 
-        # (1) neuron and receptors advance; the membrane of a refractory cell stands still
-        def field(system: System, y: Any, current: Array) -> Any:
+    def move(
+        self, coefficients: Coefficients, state: PopulationState, drive: Drive, dt: float
+    ) -> PopulationState:
+        """(1) Neuron and receptors advance by dt, under a current that may change in it."""
+        y, system = {"cell": state.cell, "receptors": state.receptors}, coefficients.system
+        y = self.solver.step(coefficients.solver, self.field(state), system, y, drive, dt)
+        return self.moved(state, y)
+
+    def field(self, state: PopulationState) -> Field:
+        """The right-hand side; the membrane of a refractory cell stands still."""
+        frozen = state.refractory > 0
+
+        def field(system: System, y: Any, current: Array | Current) -> Any:
             slope = _vector_field(system, y, current)
             still = {s: jnp.where(frozen, 0, slope["cell"][s]) for s in system.neuron.frozen}
             return {**slope, "cell": {**slope["cell"], **still}}
 
-        y = {"cell": before, "receptors": state.receptors}
-        y = self.solver.step(coefficients.solver, field, system, y, current, dt)
-        still = {s: jnp.where(frozen, before[s], y["cell"][s]) for s in system.neuron.frozen}
-        state = PopulationState({**y["cell"], **still}, y["receptors"], state.refractory)
+        return field
 
+    def moved(self, state: PopulationState, y: Any) -> PopulationState:
+        """The state with what a solver made of it."""
+        frozen, before = state.refractory > 0, state.cell
+        still = {s: jnp.where(frozen, before[s], y["cell"][s]) for s in self.neuron.frozen}
+        return PopulationState({**y["cell"], **still}, y["receptors"], state.refractory)
+
+    def finish(
+        self,
+        coefficients: Coefficients,
+        before: PopulationState,
+        moved: PopulationState,
+        arrivals: Mapping[str, Array],
+    ) -> tuple[PopulationState, Array, Array]:
+        """What follows the solver in a step: the state, `fired` and `active`, as from `step`."""
         # (2) arrivals of this slot
-        state = self.receive(coefficients, state, arrivals)
+        state = self.receive(coefficients, moved, arrivals)
 
         # (3) threshold, reset, refractory countdown
-        margin = system.neuron.margin(before, state.cell)
+        neuron, frozen = coefficients.system.neuron, before.refractory > 0
+        margin = neuron.margin(before.cell, state.cell)
         free = 1 - frozen.astype(margin.dtype)
         fired = self.surrogate(margin) * free
-        cell = system.neuron.reset(state.cell, fired)
+        cell = neuron.reset(state.cell, fired)
         left = jnp.maximum(state.refractory - 1, 0)
         refractory = jnp.where(fired > 0, coefficients.refractory_steps, left)
         active = self.surrogate.support(margin) & ~frozen
@@ -282,9 +319,11 @@ class Population(eqx.Module):
         return PopulationState(cell, receptors, state.refractory)
 
 
-def _vector_field(system: System, y: Any, current: Array) -> Any:
+def _vector_field(system: System, y: Any, current: Array | Current) -> Any:
     """Right-hand side of neuron and receptors together; `current` in pA."""
     v = y["cell"]["v"]
+    if isinstance(current, Current):
+        current = current.at(v)
     for name, receptor in system.receptors.items():
         current = current + receptor.current(y["receptors"][name], v)
     return {

@@ -1,12 +1,15 @@
 """How a vector field advances one step: fixed cost, differentiable, no adaptive loops.
 
 A solver sees a pytree `y` of states, a vector field `field(system, y, current)` whose parameters
-are the leaves of `system`, and a current held constant over the step. `prepare` runs once before
-the loop over steps, `step` in it. Every leaf of the coefficients has the cells as its last axis,
-or is shared by all of them (a scalar, or a last axis of 1).
+are the leaves of `system`, and `drive(at, y)`: the current when the part `at` (0 to 1) of the step
+is over, which couplings make depend on the states. `prepare` runs once before the loop over steps,
+`step` in it. Every leaf of the coefficients has the cells as its last axis, or is shared by all of
+them (a scalar, or a last axis of 1).
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import equinox as eqx
@@ -19,7 +22,8 @@ from jax.flatten_util import ravel_pytree
 from jsnn._math import exprel
 
 Tree = Any
-Field = Callable[[Any, Tree, Array], Tree]
+Field = Callable[[Any, Tree, Any], Tree]
+Drive = Callable[[Any, Tree], Any]
 
 
 class Exact(eqx.Module):
@@ -58,8 +62,9 @@ class Exact(eqx.Module):
         return jnp.moveaxis(jax.vmap(propagate, in_axes=(axes,))(system), 0, -1)
 
     def step(
-        self, coefficients: Array, field: Field, system: Any, y: Tree, current: Array, dt: float
+        self, coefficients: Array, field: Field, system: Any, y: Tree, drive: Drive, dt: float
     ) -> Tree:
+        current = drive(0.0, y)
         leaves, structure = jax.tree.flatten_with_path(y)
         values = [leaf for _, leaf in leaves]
         k = len(values)
@@ -89,9 +94,9 @@ class Euler(eqx.Module):
         return None
 
     def step(
-        self, coefficients: None, field: Field, system: Any, y: Tree, current: Array, dt: float
+        self, coefficients: None, field: Field, system: Any, y: Tree, drive: Drive, dt: float
     ) -> Tree:
-        return _add(y, dt, field(system, y, current))
+        return _add(y, dt, field(system, y, drive(0.0, y)))
 
 
 class ExponentialEuler(eqx.Module):
@@ -108,8 +113,9 @@ class ExponentialEuler(eqx.Module):
         return None
 
     def step(
-        self, coefficients: None, field: Field, system: Any, y: Tree, current: Array, dt: float
+        self, coefficients: None, field: Field, system: Any, y: Tree, drive: Drive, dt: float
     ) -> Tree:
+        current = drive(0.0, y)
         leaves, structure = jax.tree.flatten(y)
         slopes = jax.tree.leaves(field(system, y, current))
         new = []
@@ -143,15 +149,19 @@ class RK4(eqx.Module):
         return None
 
     def step(
-        self, coefficients: None, field: Field, system: Any, y: Tree, current: Array, dt: float
+        self, coefficients: None, field: Field, system: Any, y: Tree, drive: Drive, dt: float
     ) -> Tree:
-        h = dt / self.substeps
+        k = self.substeps
+        h = dt / k
 
-        def substep(_: Any, y: Tree) -> Tree:
-            a = field(system, y, current)
-            b = field(system, _add(y, h / 2, a), current)
-            c = field(system, _add(y, h / 2, b), current)
-            d = field(system, _add(y, h, c), current)
+        def slope(at: Any, y: Tree) -> Tree:
+            return field(system, y, drive(at, y))
+
+        def substep(i: Any, y: Tree) -> Tree:
+            a = slope(i / k, y)
+            b = slope((i + 0.5) / k, _add(y, h / 2, a))
+            c = slope((i + 0.5) / k, _add(y, h / 2, b))
+            d = slope((i + 1) / k, _add(y, h, c))
             return jax.tree.map(
                 lambda y, a, b, c, d: y + h / 6 * (a + 2 * b + 2 * c + d), y, a, b, c, d
             )
@@ -161,7 +171,155 @@ class RK4(eqx.Module):
         return substep(0, y) if self.substeps == 1 else lax.fori_loop(0, self.substeps, substep, y)
 
 
-Solver = Exact | Euler | ExponentialEuler | RK4
+class Splitting(eqx.Module):
+    """Every state in its turn, with the others held; extrapolated to fourth order.
+
+    Where each equation is linear in its own state, as those of gates and of a membrane with
+    channels are, one step of a state is the trapezoidal rule, y + h f / (1 - h J / 2) with
+    J = df/dy, which is stable however fast a gate is. A substep of h takes gates and receptors over
+    h/2, membranes over h, and gates and receptors in the opposite order over h/2 (Strang 1968,
+    SIAM J. Numer. Anal. 5; Hines 1984, Int. J. Biomed. Comput. 15). It is symmetric in time, so
+    that its error has even powers of h only, and two numbers of substeps cancel the second
+    (Richardson 1911). Couplings are evaluated in the middle of each substep, at the mean of its
+    membranes before and after, which are predicted with the current of the substep before.
+
+    **Arguments:**
+
+    - `substeps`: one number for second order, or several, all even or all odd and increasing, for
+      twice as many orders as numbers. Left out, it is two that hold the shorter substep to
+      at most 0.0125 ms: 4 and 6 for steps of 0.05 ms.
+    """
+
+    substeps: tuple[int, ...] | None = eqx.field(static=True, default=None)
+
+    def __init__(self, substeps: int | Sequence[int] | None = None):
+        if substeps is None:
+            self.substeps = None
+            return
+        given = substeps if isinstance(substeps, Sequence) else [substeps]
+        for n in given:
+            if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+                raise TypeError(f"substeps={substeps!r} are no integers; give 1 or more, as (4, 6)")
+        if not given or min(given) < 1:
+            raise ValueError(f"substeps={substeps!r} must be at least 1")
+        self.substeps = tuple(map(int, given))
+        if any(b <= a for a, b in zip(self.substeps, self.substeps[1:], strict=False)):
+            raise ValueError(f"substeps={substeps!r} must increase, as (4, 6)")
+        if len({n % 2 for n in self.substeps}) > 1:
+            # A gate of infinite speed changes its sign with each substep: mixed, signs add up
+            raise ValueError(f"substeps={substeps!r} must be all even or all odd, as (4, 6)")
+
+    @property
+    def linear_only(self) -> bool:
+        return False
+
+    def prepare(self, field: Field, system: Any, y: Tree, dt: float) -> None:
+        return None
+
+    def substeps_of(self, dt: float) -> tuple[int, ...]:
+        """The numbers of substeps in a step of dt (ms)."""
+        if self.substeps is not None:
+            return self.substeps
+        coarse = max(2 * math.ceil(dt / (2 * _LONGEST_SUBSTEP) - 1e-9), 2)
+        return coarse, coarse + 2
+
+    def step(
+        self, coefficients: None, field: Field, system: Any, y: Tree, drive: Drive, dt: float
+    ) -> Tree:
+        counts = self.substeps_of(dt)
+        leaves, structure = jax.tree.flatten_with_path(y)
+        membranes, *others = _turns([path for path, _ in leaves])
+        start = [leaf for _, leaf in leaves]
+        unflatten = lambda leaves: jax.tree.unflatten(structure, leaves)  # noqa: E731
+
+        # What runs often is traced once, and one kernel each: fused with what follows, XLA would
+        # compute the same rates again and again
+        @jax.jit
+        def move(h: Array, leaves: list, current: Any) -> list:
+            """The membranes over h."""
+            return _trapezoidal(field, system, unflatten, leaves, membranes, current, h)
+
+        @jax.jit
+        def others_forth(h: Array, leaves: list, current: Any) -> list:
+            for turn in others:
+                leaves = _trapezoidal(field, system, unflatten, leaves, turn, current, h)
+            return leaves
+
+        @jax.jit
+        def others_back(h: Array, leaves: list, current: Any) -> list:
+            for turn in reversed(others):
+                leaves = _trapezoidal(field, system, unflatten, leaves, turn, current, h)
+            return leaves
+
+        one = lax.optimization_barrier
+        now = drive(0.0, y)
+        h = [jnp.asarray(dt / n, start[0].dtype) for n in counts]
+        ways = [one(others_forth(own / 2, start, now)) for own in h]
+        currents = [now for _ in counts]
+        for i in range(max(counts)):
+            busy = [k for k, n in enumerate(counts) if i < n]
+            # All numbers of substeps side by side: a coupling reads its conductances once for them
+            ahead = [move(h[k], ways[k], currents[k]) for k in busy]
+            mean = lambda own, new: [(a + b) / 2 for a, b in zip(own, new, strict=True)]  # noqa: E731
+            middles = [
+                one(unflatten(mean(ways[k], new))) for k, new in zip(busy, ahead, strict=True)
+            ]
+            at = jnp.asarray([(i + 0.5) / counts[k] for k in busy], start[0].dtype)
+            middle = jax.tree.map(lambda *own: jnp.stack(own), *middles)
+            found = jax.vmap(drive)(at, middle)
+            for j, k in enumerate(busy):
+                currents[k] = jax.tree.map(lambda own, j=j: own[j], found)
+                leaves = one(move(h[k], ways[k], currents[k]))
+                leaves = others_back(h[k] / 2, leaves, currents[k])
+                if i + 1 < counts[k]:
+                    leaves = others_forth(h[k] / 2, leaves, currents[k])
+                ways[k] = one(leaves)
+        weights = _extrapolation(counts)
+        pairs = zip(*ways, strict=True)
+        return unflatten([sum(w * x for w, x in zip(weights, own, strict=True)) for own in pairs])
+
+
+_LONGEST_SUBSTEP = 0.0125  # ms; the upstroke of a spike changes rates e-fold in 0.03 ms
+
+
+def _turns(paths: list[tuple]) -> list[list[int]]:
+    """Which leaves move together: membranes, then what receptors hand on first, then the rest."""
+    turns: list[list[int]] = [[], [], []]
+    order: dict[tuple, int] = {}
+    for i, path in enumerate(paths):
+        kind = next(k for k, key in enumerate(path) if key.key in ("cell", "receptors"))
+        if path[kind].key == "cell":
+            turns[0 if path[kind + 1].key == "v" else 2].append(i)
+        else:  # of an `Alpha` receptor the slope, which drives the current and stands before it
+            first = order.setdefault(path[:-1], i) == i
+            turns[1 if first else 2].append(i)
+    return turns
+
+
+def _trapezoidal(field, system, unflatten, leaves, turn, current, h) -> list:
+    """The leaves of a turn over h, each by the trapezoidal rule with all others held."""
+    new = list(leaves)
+    for i in turn:
+
+        def alone(value: Array, i: int = i) -> Array:
+            moved = unflatten([*leaves[:i], value, *leaves[i + 1 :]])
+            return jax.tree.leaves(field(system, moved, current))[i]
+
+        slope, rate = jax.jvp(alone, (leaves[i],), (jnp.ones_like(leaves[i]),))
+        new[i] = leaves[i] + h * slope / (1 - h / 2 * rate)
+    return new
+
+
+def _extrapolation(counts: tuple[int, ...]) -> list[float]:
+    """Weights of the results with so many substeps that cancel even powers of the substep."""
+    weights = []
+    for n in counts:
+        others = [Fraction(n * n, n * n - m * m) for m in counts if m != n]
+        weights.append(float(math.prod(others)))
+    return weights
+
+
+Solver = Exact | Euler | ExponentialEuler | RK4 | Splitting
 
 
 def _add(y: Tree, factor: float, slope: Tree) -> Tree:

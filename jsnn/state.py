@@ -7,6 +7,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax import Array
 
+from jsnn.coupling import Conductances
+from jsnn.exchange import Relaxation
 from jsnn.inputs import Prepared
 from jsnn.population import Coefficients, PopulationState
 from jsnn.release import ReleaseState
@@ -30,6 +32,7 @@ class State(eqx.Module):
     buffers: dict[str, Array]
     releases: dict[str, ReleaseState]
     status: dict[str, Array]
+    relaxation: Relaxation | None = None
 
 
 class NetworkCoefficients(NamedTuple):
@@ -38,6 +41,7 @@ class NetworkCoefficients(NamedTuple):
     populations: dict[str, Coefficients]
     inputs: dict[str, Prepared]
     weights: dict[str, Array | None]  # scalar weights, applied where arrivals are read
+    couplings: dict[str, list[Conductances]]
 
 
 def look_at_states(

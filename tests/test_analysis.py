@@ -178,6 +178,142 @@ def test_fano_factor():
     assert analysis.fano_factor([1.0, 2.0, 3.0], 10.0, 0.0, 20.0) == pytest.approx(1.5)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_fano_factor_of_stamps_on_the_grid(dtype):
+    # As many spikes in every bin, 50 steps of 0.1 ms: one stamp in the wrong bin would show.
+    steps = np.repeat(np.arange(1, 10_001), 3)
+    assert analysis.fano_factor((steps * 0.1).astype(dtype), 5.0, 0.0, 1000.0) == 0.0
+
+
+def volleys(frequency, n=20, duration=10_000.0, seed=2):
+    """Times of n Poisson cells, each of 20 Hz, modulated in full by one sinusoid."""
+    times, _ = poisson(n, 40.0, duration, seed)
+    chance = 0.5 + 0.5 * np.sin(2 * np.pi * frequency * times / 1000)
+    return times[np.random.default_rng(seed).uniform(size=times.size) < chance]
+
+
+@pytest.mark.parametrize("frequency", [4.0, 30.0, 222.0])
+@pytest.mark.parametrize("segment", [None, 500.0])
+def test_peak_is_at_the_frequency_of_the_rhythm(frequency, segment):
+    peak = analysis.spectrum_peak(volleys(frequency), 20, 1.0, 0.0, 10_000.0, segment_ms=segment)
+    assert peak.frequency == frequency
+    assert peak.power > (100 if segment is None else 10)
+
+
+def test_peak_of_independent_cells_is_low():
+    times, _ = poisson(duration=100_000.0)
+    # Averaged over 399 segments: their scatter is about 0.06 of the mean, the largest of 249 of
+    # them some 3 times that.
+    peak = analysis.spectrum_peak(times, 20, 1.0, 0.0, 100_000.0, segment_ms=500.0)
+    assert 1.0 < peak.power < 1.4
+
+
+def test_peak_of_a_known_spectrum():
+    # Two spikes in one of 8 bins and one in the next: |R_j|² = 5 + 4 cos(2πj/8), at 0, 125, ... Hz.
+    times = [1.0, 1.0, 2.0]
+    heights = np.array([5 + 4 * np.cos(np.pi / 4), 5.0, 5 - 4 * np.cos(np.pi / 4)])
+    for low, high, expected in [(100, 400, heights), (250, 375, heights[1:])]:
+        peak = analysis.spectrum_peak(times, 3, 1.0, 0.0, 8.0, low, high)
+        assert peak.frequency == (125.0 if low == 100 else 250.0)
+        assert peak.power == pytest.approx(expected[0] / expected.mean())
+    # At the Nyquist frequency, half of 5 - 4: never the peak, but part of the mean.
+    peak = analysis.spectrum_peak(times, 3, 1.0, 0.0, 8.0, 100.0)
+    assert peak.power == pytest.approx(heights[0] / np.mean([*heights, 0.5]))
+
+
+@pytest.mark.parametrize("period", [7.0, 20.0, 50.0])
+def test_peak_of_lockstep_is_its_first_harmonic(period):
+    times = np.repeat(np.arange(1, 101) * period, 20)
+    found = analysis.spectrum_peak(times, 20, 1.0, 0.0, 100 * period)
+    assert found.frequency == pytest.approx(1000 / period)
+    # All power is in the harmonics, which are equal: the band holds 50 `period` frequencies, of
+    # which it takes those from 2 Hz on.
+    spectrum, _ = analysis.power_spectrum(times, 20, 1.0, 0.0, 100 * period)
+    held = (spectrum >= 2.0 - 1e-9).sum()
+    harmonics = period // 2
+    # An even period has a harmonic at the Nyquist frequency, which counts half.
+    weight = harmonics - 0.5 * (period % 2 == 0)
+    assert found.power == pytest.approx(held / weight)
+
+
+def test_peak_keeps_to_its_band():
+    slow, fast = volleys(8.0), volleys(40.0)
+    both = np.concatenate([np.repeat(slow, 2), fast])
+    call = lambda **band: analysis.spectrum_peak(both, 20, 1.0, 0.0, 10_000.0, **band).frequency
+    assert call() == 8.0
+    assert call(low=8.0, high=40.0) == 8.0
+    assert call(low=9.0) == 40.0
+    assert call(low=9.0, high=40.0) == 40.0
+    assert call(low=9.0, high=39.0) not in (8.0, 40.0)
+
+
+def test_peak_on_the_edge_of_a_band_is_found_in_spite_of_rounding():
+    bin_ms = 3 * 0.1
+    times = np.arange(1, 31) * 10.0
+    spectrum, _ = analysis.power_spectrum(times, 1, bin_ms, 0.0, 300.0)
+    assert spectrum[30] < 100.0 and spectrum[-1] < 5000 / 3
+    assert analysis.spectrum_peak(times, 1, bin_ms, 0.0, 300.0, 100.0, 5000 / 3).frequency == (
+        pytest.approx(100.0)
+    )
+
+
+@pytest.mark.parametrize("segment", [None, 99.0])
+@pytest.mark.parametrize(
+    "times", [[], np.arange(1, 1000) * 1.0, np.arange(1, 334) * 3.0], ids=["none", "three", "one"]
+)
+def test_counts_that_never_change_have_no_peak(times, segment):
+    # None, three and one in every bin of 3 ms; 1/7 of a rate would leave rounding errors.
+    found = analysis.spectrum_peak(times, 7, 3.0, 0.0, 999.0, 2.0, 160.0, segment)
+    assert np.isnan(found).all()
+
+
+@pytest.mark.parametrize("segment", [None, 100.0])
+def test_no_peak_where_all_power_is_elsewhere(segment):
+    # Every second bin of 1 ms: all power is at 500 Hz.
+    times = np.arange(1, 501) * 2.0
+    assert np.isnan(analysis.spectrum_peak(times, 7, 1.0, 0.0, 1000.0, 2.0, 400.0, segment)).all()
+    assert analysis.spectrum_peak(times, 7, 1.0, 0.0, 1000.0, segment_ms=segment).frequency == 500.0
+
+
+def test_chi_of_equal_and_of_independent_cells():
+    rng = np.random.default_rng(5)
+    common, own = rng.normal(-65.0, 3.0, (20_000, 1)), rng.normal(-65.0, 3.0, (20_000, 50))
+    assert analysis.synchrony_chi(np.tile(common, 50)) == pytest.approx(1.0)
+    assert analysis.synchrony_chi(common) == pytest.approx(1.0)
+    assert analysis.synchrony_chi(own) == pytest.approx(50**-0.5, rel=0.03)
+    # Half of the variance is shared: χ² = (1 + 1/n) / 2.
+    assert analysis.synchrony_chi(common + own) == pytest.approx((0.5 * 1.02) ** 0.5, rel=0.01)
+
+
+def test_chi_equals_the_loop():
+    # Cells of unlike means and variances, one of which never changes.
+    rng = np.random.default_rng(6)
+    v = rng.normal(-60.0, 1.0, (40, 5)) * np.array([1.0, 2.0, 0.5, 0.0, 1.5]) - [[3, 9, 0, 70, 1]]
+    mean = [sum(row) / 5 for row in v]
+    top = sum((m - sum(mean) / 40) ** 2 for m in mean) / 40
+    bottom = sum(sum((x - sum(cell) / 40) ** 2 for x in cell) / 40 for cell in v.T) / 5
+    assert analysis.synchrony_chi(v) == pytest.approx((top / bottom) ** 0.5)
+    kept = v.copy()
+    analysis.synchrony_chi(v)
+    np.testing.assert_array_equal(v, kept)
+    assert analysis.synchrony_chi(jnp.asarray(v)) == pytest.approx((top / bottom) ** 0.5, rel=1e-3)
+    assert analysis.synchrony_chi(v.tolist()) == pytest.approx((top / bottom) ** 0.5)
+
+
+def test_chi_of_opposite_cells_and_of_cells_at_rest():
+    wave = np.sin(np.arange(100))
+    assert analysis.synchrony_chi(np.stack([wave, -wave], axis=1)) == pytest.approx(0.0, abs=1e-12)
+    assert np.isnan(analysis.synchrony_chi(np.full((1000, 3), -65.3)))
+    assert np.isnan(analysis.synchrony_chi(np.tile([-65.3, -70.1, 0.1], (1000, 1))))
+    # One of four moves: (1/16) / (1/4).
+    still = np.stack([wave, 0 * wave, 0 * wave, 0 * wave], axis=1) - 65.3
+    assert analysis.synchrony_chi(still) == pytest.approx(0.5)
+
+
+def short_peak(times=(), n=1, bin_ms=1.0, **rest):
+    return analysis.spectrum_peak(times, n, bin_ms, 0.0, 100.0, **rest)
+
+
 @pytest.mark.parametrize(
     "call, words",
     [
@@ -214,6 +350,33 @@ def test_fano_factor():
             r"segment_ms is 2.5.* nearest are 2 and 3",
         ),
         (lambda: analysis.mean_correlation([1.0]), r"matrix has shape \(1,\)"),
+        (lambda: short_peak(low=0.0), r"low is 0.0; .* positive number of Hz"),
+        (lambda: short_peak(high=np.inf), r"high is inf; .* positive number of Hz"),
+        (lambda: short_peak(low=50.0, high=50.0), r"low = 50 to high = 50 Hz; high must be above"),
+        (
+            lambda: short_peak(bin_ms=2.0),
+            r"high is 500; it must be at most 250 Hz, .* bins of 2 ms",
+        ),
+        (lambda: short_peak(bin_ms=-1.0), r"bin_ms is -1.0; .* positive"),
+        (
+            lambda: short_peak(bin_ms=0.7),
+            r"stop is 100, 142.857 bins .* nearest are 99.4 and 100.1",
+        ),
+        (lambda: short_peak(bin_ms=200.0, high=2.4), r"stop is 100, 0.5 bins of 200 ms"),
+        (
+            lambda: short_peak(low=11.0, high=29.0),
+            r"low = 11 to high = 29 Hz holds 1 .* at least 2",
+        ),
+        (lambda: short_peak(segment_ms=2.0), r"low = 2 to high = 500 Hz holds 1 .* at least 2"),
+        (lambda: short_peak(n=0), r"n is 0; .* at least 1"),
+        (lambda: short_peak(times=[np.nan]), r"times\[0\] is nan; .* finite"),
+        (lambda: analysis.synchrony_chi([1.0, 2.0]), r"v has shape \(2,\); .* \[time, n\]"),
+        (lambda: analysis.synchrony_chi([[1.0, 2.0]]), r"v has shape \(1, 2\); .* 2 times"),
+        (lambda: analysis.synchrony_chi([]), r"v has shape \(0,\)"),
+        (lambda: analysis.synchrony_chi(np.ones((5, 0))), r"v has shape \(5, 0\); .* 1 cell"),
+        (lambda: analysis.synchrony_chi(np.ones((3, 2, 2))), r"v has shape \(3, 2, 2\)"),
+        (lambda: analysis.synchrony_chi([[1.0, 2.0], [3.0, np.nan]]), r"v\[1, 1\] is nan; .* mV"),
+        (lambda: analysis.synchrony_chi([[1.0], [-np.inf]]), r"v\[1, 0\] is -inf"),
     ],
 )
 def test_bad_input_is_named(call, words):
@@ -235,6 +398,9 @@ TAKE_NUMBERS = {
     "fano_factor start": lambda x: analysis.fano_factor([1.0], 1.0, x, 10.0),
     "within stop": lambda x: analysis.within([1.0], 0.0, x),
     "power_spectrum segment_ms": lambda x: analysis.power_spectrum([1.0], 1, 1.0, 0.0, 10.0, x),
+    "spectrum_peak bin_ms": lambda x: analysis.spectrum_peak([1.0], 1, x, 0.0, 100.0, 2.0, 50.0),
+    "spectrum_peak low": lambda x: analysis.spectrum_peak([1.0], 1, 1.0, 0.0, 100.0, low=x),
+    "spectrum_peak high": lambda x: analysis.spectrum_peak([1.0], 1, 0.5, 0.0, 500.0, high=x),
 }
 
 
@@ -243,7 +409,7 @@ TAKE_NUMBERS = {
 def test_numbers_are_numbers(call, value):
     if value is None and "segment_ms" in call:
         pytest.skip("None is the whole window")
-    with pytest.raises(TypeError, match=rf"{call.split()[1]} is .*; it must be a .* of ms"):
+    with pytest.raises(TypeError, match=rf"{call.split()[1]} is .*; it must be a .* of (ms|Hz)"):
         TAKE_NUMBERS[call](value)
 
 
@@ -257,7 +423,7 @@ def test_numbers_come_in_many_forms(call, value):
 @pytest.mark.parametrize("value", [10**400, np.inf, np.nan])
 @pytest.mark.parametrize("call", TAKE_NUMBERS)
 def test_numbers_are_finite(call, value):
-    with pytest.raises(ValueError, match=rf"{call.split()[1]} is .*; it must be a .* of ms"):
+    with pytest.raises(ValueError, match=rf"{call.split()[1]} is .*; it must be a .* of (ms|Hz)"):
         TAKE_NUMBERS[call](value)
 
 
@@ -270,11 +436,15 @@ def test_numbers_are_finite(call, value):
         ("times", lambda x: analysis.within(x, 0.0, 10.0)),
         ("times", lambda x: analysis.cv_isi(x, [0], 1)),
         ("index", lambda x: analysis.rates(x, 1, 10.0)),
+        ("times", lambda x: analysis.spectrum_peak(x, 1, 1.0, 0.0, 100.0)),
         ("matrix", analysis.mean_correlation),
+        ("v", analysis.synchrony_chi),
     ],
 )
 def test_arrays_hold_numbers(name, call, value):
-    hint = rf".* Give record\.{name} of" if isinstance(value, Record) and name != "matrix" else ""
+    hint = (
+        rf".* Give record\.{name} of" if isinstance(value, Record) and hasattr(value, name) else ""
+    )
     with pytest.raises(TypeError, match=f"{name} is .*; it must be an array of .* numbers.{hint}"):
         call(value)
 

@@ -79,6 +79,11 @@ class LIF(eqx.Module):
         return True
 
     @property
+    def is_stiff(self) -> bool:
+        """Whether states may be much faster than a step."""
+        return False
+
+    @property
     def frozen(self) -> tuple[str, ...]:
         """The states that stand still while the cell is refractory."""
         return ("v",)
