@@ -99,6 +99,7 @@ def build_frozen(frozen: dict[str, Any], exchange: Exchange | None = None) -> js
     """The network with the edges, gap junctions, membranes at the start and external spikes of
     another simulator: the arrays `FROZEN` and `INPUTS`, steps counted from 0."""
     dt = float(frozen["dt"])
+    weights = np.unique(frozen["gap_weight"])
     noise = SpikeList(
         "cells",
         (frozen["poisson_step"] + 1) * dt,
@@ -113,7 +114,7 @@ def build_frozen(frozen: dict[str, Any], exchange: Exchange | None = None) -> js
         Pairs(frozen["pair_a"], frozen["pair_b"]),
         noise,
         frozen["v0"],
-        float(frozen["gap_weight"]),
+        weights[0] if weights.size == 1 else frozen["gap_weight"],
         dt,
         0,
         exchange,
@@ -272,7 +273,7 @@ def main(args: argparse.Namespace) -> None:
         solution = jsnn.run(net, args.duration, key=jax.random.key(args.seed), record=recorders())
         spikes, stats = solution.records["all"], solution.stats
         found = measures(spikes, solution.records["v"].values, args.duration)
-        regimes = [(float(gaps.conductance), spikes, found)]
+        regimes = [(float(np.mean(gaps.conductance)), spikes, found)]
         if frozen is not None and all(name in frozen for name in RESULTS):
             compared = compare(spikes, frozen, int(solution.state.step))
     for weight, _, found in regimes:

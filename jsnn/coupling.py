@@ -124,8 +124,8 @@ class GapConnections(NamedTuple):
 
 
 class Conductances(NamedTuple):
-    """Of one way, with the targets as last axis: a `matrix` `[n_source, n]`; or `index` and `weight`
-    `[longest row, n]`; or else the edges.
+    """Of one way, with the targets as last axis: a `matrix` `[n_source, n]`; or `index` and
+    `weight` `[longest row, n]`; or else the edges.
 
     The current is `scale` times (the sum over sources of their membranes - `total` v).
     """

@@ -140,10 +140,15 @@ def check_groups(
     least_delay: int,
     dt: float,
 ) -> None:
-    """Raise unless the populations of each group can advance together."""
+    """Raise unless the populations of each group, all of them coupled, can advance together."""
     for group in groups:
         first, solver = group[0], populations[group[0]].solver
-        for name in group[1:]:
+        for name in group:
+            if populations[name].solver.linear_only:
+                raise ValueError(
+                    f"population {name!r}: solver={populations[name].solver!r} advances cells one "
+                    "by one, but it is coupled; give RK4() or Splitting()"
+                )
             if populations[name].solver != solver:
                 raise ValueError(
                     f"populations {first!r} and {name!r} are coupled and advance together, but "

@@ -140,7 +140,9 @@ class Network(eqx.Module):
             own = jax.random.fold_in(key, zlib.crc32(name.encode()))
             self.couplings[name] = build_coupling(name, coupling, self.populations, own)
         if self.couplings:
-            check_groups(self.exchange, self.populations, self.groups, self._least_delay, self.dt)
+            joined = {part[0] for own in self.couplings.values() for part in own.parts}
+            coupled = [group for group in self.groups if joined.intersection(group)]
+            check_groups(self.exchange, self.populations, coupled, self._least_delay, self.dt)
         buffers = {}
         for name, synapses in self.synapses.items():
             numbers = synapses.slots * padded(self.populations[synapses.post[0]].n)

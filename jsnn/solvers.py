@@ -10,6 +10,7 @@ them (a scalar, or a last axis of 1).
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -231,51 +232,45 @@ class Splitting(eqx.Module):
         membranes, *others = _turns([path for path, _ in leaves])
         start = [leaf for _, leaf in leaves]
         unflatten = lambda leaves: jax.tree.unflatten(structure, leaves)  # noqa: E731
+        advance = partial(_trapezoidal, field, system, unflatten)
+        # What is fused with what follows, XLA computes again in each kernel that wants it
+        apart = lax.optimization_barrier
 
-        # What runs often is traced once, and one kernel each: fused with what follows, XLA would
-        # compute the same rates again and again
-        @jax.jit
-        def move(h: Array, leaves: list, current: Any) -> list:
-            """The membranes over h."""
-            return _trapezoidal(field, system, unflatten, leaves, membranes, current, h)
-
-        @jax.jit
-        def others_forth(h: Array, leaves: list, current: Any) -> list:
-            for turn in others:
-                leaves = _trapezoidal(field, system, unflatten, leaves, turn, current, h)
+        def move(h: Any, turns: list[list[int]], leaves: list, current: Any) -> list:
+            for turn in turns:
+                leaves = advance(leaves, turn, current, h)
             return leaves
 
-        @jax.jit
-        def others_back(h: Array, leaves: list, current: Any) -> list:
-            for turn in reversed(others):
-                leaves = _trapezoidal(field, system, unflatten, leaves, turn, current, h)
-            return leaves
+        def substep(i: Any, ways: list, first: int) -> list:
+            """One more substep with each number of substeps from `first` on."""
+            # All of them side by side: a coupling reads its conductances once for them
+            h = [dt / n for n in counts[first:]]
+            ahead = [move(own, [membranes], *way) for own, way in zip(h, ways, strict=True)]
+            mean = lambda way, new: [(a + b) / 2 for a, b in zip(way[0], new, strict=True)]  # noqa: E731
+            middles = [apart(unflatten(mean(*both))) for both in zip(ways, ahead, strict=True)]
+            at = jnp.stack([(i + 0.5) / n for n in counts[first:]]).astype(start[0].dtype)
+            found = jax.vmap(drive)(at, jax.tree.map(lambda *own: jnp.stack(own), *middles))
+            made = []
+            for k, (leaves, _) in enumerate(ways):
+                current = jax.tree.map(lambda own, k=k: own[k], found)
+                leaves = apart(move(h[k], [membranes], leaves, current))
+                leaves = move(h[k] / 2, others[::-1], leaves, current)
+                # At the membranes of the end, and so the rates, of this substep: the next begins
+                going_on = jnp.where(i + 1 < counts[first + k], h[k] / 2, 0.0)
+                going_on = going_on.astype(start[0].dtype)
+                made.append((apart(move(going_on, others, leaves, current)), current))
+            return made
 
-        one = lax.optimization_barrier
         now = drive(0.0, y)
-        h = [jnp.asarray(dt / n, start[0].dtype) for n in counts]
-        ways = [one(others_forth(own / 2, start, now)) for own in h]
-        currents = [now for _ in counts]
-        for i in range(max(counts)):
-            busy = [k for k, n in enumerate(counts) if i < n]
-            # All numbers of substeps side by side: a coupling reads its conductances once for them
-            ahead = [move(h[k], ways[k], currents[k]) for k in busy]
-            mean = lambda own, new: [(a + b) / 2 for a, b in zip(own, new, strict=True)]  # noqa: E731
-            middles = [
-                one(unflatten(mean(ways[k], new))) for k, new in zip(busy, ahead, strict=True)
-            ]
-            at = jnp.asarray([(i + 0.5) / counts[k] for k in busy], start[0].dtype)
-            middle = jax.tree.map(lambda *own: jnp.stack(own), *middles)
-            found = jax.vmap(drive)(at, middle)
-            for j, k in enumerate(busy):
-                currents[k] = jax.tree.map(lambda own, j=j: own[j], found)
-                leaves = one(move(h[k], ways[k], currents[k]))
-                leaves = others_back(h[k] / 2, leaves, currents[k])
-                if i + 1 < counts[k]:
-                    leaves = others_forth(h[k] / 2, leaves, currents[k])
-                ways[k] = one(leaves)
+        ways = [(apart(move(dt / n / 2, others, start, now)), now) for n in counts]
+        done, ends = 0, []
+        for first, n in enumerate(counts):
+            # Loops, since what is unrolled takes XLA three times as long to compile
+            ways = lax.fori_loop(done, n, partial(substep, first=first), ways)
+            ends.append(ways[0][0])
+            done, ways = n, ways[1:]
         weights = _extrapolation(counts)
-        pairs = zip(*ways, strict=True)
+        pairs = zip(*ends, strict=True)
         return unflatten([sum(w * x for w, x in zip(weights, own, strict=True)) for own in pairs])
 
 

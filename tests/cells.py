@@ -16,6 +16,7 @@ nest = pytest.importorskip("nest")
 DT = 0.1
 # What NEST records, and what the same is called here.
 STATES = {"V_m": "v", "I_syn_ex": "ex.i", "I_syn_in": "in.i", "g_ex": "ex.g", "g_in": "in.g"}
+STATES |= {"Act_m": "m", "Inact_h": "h", "Act_n": "n", "Inact_p": "p"}
 
 # Six different cells; each of them fires in every model.
 CELLS = {
@@ -47,10 +48,10 @@ STEPS = np.array([100.0, 300.0, 500.3, 700.0]), np.array([300.0, -100.0, 500.0, 
 USED = {*CELLS, *LEAKS, "E_ex", "E_in"}
 
 
-def fresh_kernel():
+def fresh_kernel(dt=DT):
     nest.ResetKernel()
     nest.verbosity = nest.VerbosityLevel.ERROR
-    nest.resolution = DT
+    nest.resolution = dt
 
 
 def trains(n, duration, rates, weights, seed):
@@ -66,36 +67,41 @@ def trains(n, duration, rates, weights, seed):
     return made
 
 
-def nest_cells(model, params, spikes, duration):
-    """States `[steps, n]` with NaN where NEST has none, and the sorted (step, cell) of spikes."""
+def nest_cells(model, params, spikes, duration, *, dt=DT, stimulus=STEPS, gaps=()):
+    """States `[steps, n]` with NaN where NEST has none, and the sorted (step, cell) of spikes.
+    `gaps` are gap junctions: two cells and nS of each."""
     n = len(params["t_ref"])
     cells = nest.Create(model, n, params)
+    for a, b, weight in gaps:
+        rule = {"rule": "one_to_one", "make_symmetric": True}
+        junction = {"synapse_model": "gap_junction", "weight": weight}
+        nest.Connect(cells[a], cells[b], rule, junction)
     for name, lists in spikes.items():
         sign = -1.0 if name == "in" else 1.0  # NEST chooses the receptor by it
         for cell, (times, weights) in zip(cells, lists, strict=True):
             sent = {"spike_times": times, "spike_weights": sign * weights}
             source = nest.Create("spike_generator", params=sent)
             nest.Connect(source, cell, syn_spec={"weight": 1.0, "delay": DELAYS[name]})
-    current = {"amplitude_times": STEPS[0], "amplitude_values": STEPS[1]}
+    current = {"amplitude_times": stimulus[0], "amplitude_values": stimulus[1]}
     nest.Connect(nest.Create("step_current_generator", params=current), cells)
     known = [name for name in STATES if name in nest.GetDefaults(model)["recordables"]]
-    meter = nest.Create("multimeter", params={"interval": DT, "record_from": known})
+    meter = nest.Create("multimeter", params={"interval": dt, "record_from": known})
     nest.Connect(meter, cells)
     recorder = nest.Create("spike_recorder")
     nest.Connect(cells, recorder)
     nest.Simulate(duration)
     events = meter.events
-    at = np.rint(events["times"] / DT).astype(int) - 1, events["senders"] - cells[0].global_id
+    at = np.rint(events["times"] / dt).astype(int) - 1, events["senders"] - cells[0].global_id
     states = {}
     for name in known:
-        states[name] = np.full((round(duration / DT), n), np.nan)
+        states[name] = np.full((round(duration / dt), n), np.nan)
         states[name][at] = events[name]
-    return states, nest_spikes(recorder, cells)
+    return states, nest_spikes(recorder, cells, dt)
 
 
-def nest_spikes(recorder, cells):
+def nest_spikes(recorder, cells, dt=DT):
     """(step, cell) of every spike, in that order."""
-    steps = np.rint(recorder.events["times"] / DT).astype(int) - 1
+    steps = np.rint(recorder.events["times"] / dt).astype(int) - 1
     index = recorder.events["senders"] - cells[0].global_id
     return sorted(zip(steps.tolist(), index.tolist(), strict=True))
 
@@ -105,9 +111,11 @@ def listed(record):
     return list(zip(found.steps.tolist(), found.index.tolist(), strict=True))
 
 
-def jsnn_cells(population, spikes, duration):
+def jsnn_cells(
+    population, spikes, duration, *, dt=DT, stimulus=STEPS, couplings=None, exchange=None
+):
     """The same from jsnn, under NEST's names."""
-    inputs: dict[str, Any] = {"step": StepCurrent("cells", *STEPS, delay=1.0)}
+    inputs: dict[str, Any] = {"step": StepCurrent("cells", *stimulus, delay=1.0)}
     for name, lists in spikes.items():
         times, weights = (np.concatenate(own) for own in zip(*lists, strict=True))
         cells = np.repeat(np.arange(len(lists)), [len(own) for own, _ in lists])
@@ -115,12 +123,19 @@ def jsnn_cells(population, spikes, duration):
         if name == "in" and not population.receptors[receptor].is_conductance:
             weights = -weights
         inputs[name] = SpikeList("cells", times, cells, weights, receptor, delay=DELAYS[name])
-    network = jsnn.Network({"cells": population}, inputs=inputs, dt=DT)
+    network = jsnn.Network(
+        {"cells": population},
+        inputs=inputs,
+        couplings=couplings,
+        dt=dt,
+        key=jax.random.key(1),
+        exchange=exchange,
+    )
     known = [name for name, own in STATES.items() if own in population.states]
     record = {name: States("cells", STATES[name]) for name in known}
     state = network.init(jax.random.key(1))
     solution = jsnn.simulate(
-        network, state, round(duration / DT), {**record, "spikes": Spikes("cells")}
+        network, state, round(duration / dt), {**record, "spikes": Spikes("cells")}
     )
     states = {name: np.asarray(solution.records[name].values) for name in known}
     assert states["V_m"].dtype == np.float64
@@ -131,6 +146,21 @@ def arrays(params):
     return {name: np.array(values) for name, values in params.items()}
 
 
+def arriving(spikes, duration, *, dt=DT, stimulus=STEPS):
+    """What reaches the cells in each step: by receptor `[steps, n]`, and the current `[steps]`."""
+    steps = round(duration / dt)
+    arrivals = {name: np.zeros((steps, len(lists))) for name, lists in spikes.items()}
+    for name, lists in spikes.items():
+        for cell, (times, weights) in enumerate(lists):
+            at = np.rint((times + DELAYS[name]) / dt).astype(int) - 1
+            inside = at < steps
+            np.add.at(arrivals[name], (at[inside], cell), weights[inside])
+    current = np.zeros(steps)
+    for time, value in zip(*stimulus, strict=True):
+        current[round((time + 1.0) / dt) :] = value  # after a delay of 1 ms
+    return arrivals, current
+
+
 def reference_cells(model, params, spikes, duration):
     """`iaf_cond_*` by SciPy's DOP853 at 1e-12, step by step: membranes and (step, cell) of spikes.
 
@@ -139,14 +169,7 @@ def reference_cells(model, params, spikes, duration):
     """
     n, steps, is_alpha = len(params["t_ref"]), round(duration / DT), "alpha" in model
     p = {k: np.asarray(v) for k, v in (nest.GetDefaults(model) | params).items() if k in USED}
-    arrivals = {name: np.zeros((steps + 60, n)) for name in spikes}
-    for name, lists in spikes.items():
-        for cell, (times, weights) in enumerate(lists):
-            at = np.rint((times + DELAYS[name]) / DT).astype(int) - 1
-            np.add.at(arrivals[name], (at, cell), weights)
-    stimulus = np.zeros(steps)
-    for time, value in zip(*STEPS, strict=True):
-        stimulus[round((time + 1.0) / DT) :] = value  # after a delay of 1 ms
+    arrivals, stimulus = arriving(spikes, duration)
     countdown = np.rint(p["t_ref"] / DT).astype(int)
 
     def field(_, y, current, frozen):

@@ -23,11 +23,12 @@ from jsnn.connect import Pairs
 from jsnn.distributions import Uniform
 from jsnn.inputs import NoiseCurrent
 from jsnn.record import Spikes, States
-from jsnn.solvers import RK4, Exact
+from jsnn.solvers import RK4, Exact, Splitting
 
 nest = pytest.importorskip("nest")
 
 NAMES = list(models.DEFAULTS)
+GATES = {"m": "Act_m", "h": "Inact_h", "n": "Act_n", "p": "Inact_p"}
 
 
 @pytest.fixture(autouse=True)
@@ -189,10 +190,23 @@ def test_the_population_has_the_defaults(x64, model):
     theirs = nest.GetDefaults(model)
     population = getattr(models, model)(3)
     neuron, state = population.neuron, population.init(jax.random.key(0))
-    tau_m = theirs["tau_m"] if "tau_m" in theirs else theirs["C_m"] / theirs["g_L"]
-    assert float(neuron.tau_m) == pytest.approx(tau_m, rel=1e-15)
-    fields = {"c_m": "C_m", "e_l": "E_L", "v_th": "V_th", "v_reset": "V_reset", "i_e": "I_e"}
-    for own, name in {**fields, "t_ref": "t_ref"}.items():
+    fields = {"c_m": "C_m", "e_l": "E_L", "i_e": "I_e", "t_ref": "t_ref"}
+    if "V_th" in theirs:
+        tau_m = theirs["tau_m"] if "tau_m" in theirs else theirs["C_m"] / theirs["g_L"]
+        assert float(neuron.tau_m) == pytest.approx(tau_m, rel=1e-15)
+        fields |= {"v_th": "V_th", "v_reset": "V_reset"}
+    else:
+        fields |= {"g_l": "g_L"}
+        conductances = {"na": "g_Na", "k": "g_K", "kv1": "g_Kv1", "kv3": "g_Kv3"}
+        for own, channel in neuron.channels.items():
+            assert float(channel.g) == theirs[conductances[own]]
+            assert float(channel.e) == theirs["E_Na" if own == "na" else "E_K"]
+        assert set(neuron.channels) == {k for k, v in conductances.items() if v in theirs}
+        for own, name in GATES.items():
+            assert (own in neuron.gates) == (name in theirs)
+            if name in theirs:
+                assert state.cell[own].tolist() == [theirs[name]] * 3
+    for own, name in fields.items():
         assert float(getattr(neuron, own)) == theirs[name]
     assert state.cell["v"].tolist() == [theirs["V_m"]] * 3
     if model == "iaf_psc_delta":
@@ -203,7 +217,8 @@ def test_the_population_has_the_defaults(x64, model):
             assert float(receptor.tau) == theirs[f"tau_syn_{name}"]
             if "cond" in model:
                 assert float(receptor.e_rev) == theirs[f"E_{name}"]
-    assert isinstance(population.solver, RK4 if "cond" in model else Exact)
+    kind = Splitting if "hh" in model else RK4 if "cond" in model else Exact
+    assert isinstance(population.solver, kind)
 
 
 @pytest.mark.parametrize("model", NAMES)

@@ -1,0 +1,177 @@
+"""Gradients through gap junctions and channels, against differences."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import jsnn
+from jsnn.connect import Pairs
+from jsnn.coupling import GapJunction
+from jsnn.exchange import Joint, WaveformRelaxation
+from jsnn.neurons import HodgkinHuxley
+from jsnn.record import States
+from jsnn.solvers import RK4, Splitting
+
+DT = 0.05
+TARGET = -65.0  # mV
+STEPS = 80  # 4 ms, the upstroke of a spike in them
+# By the form that a step has the conductances in: cells, and the edges between them
+FORMS = {
+    "dense": (4, [0, 1, 2, 0, 0], [1, 2, 3, 2, 2]),  # one pair twice
+    "table": (16, [0, 5, 9], [1, 6, 2]),
+    "edges": (16, [0, 0, 7, 0], [1, 2, 0, 3]),  # one row is long
+}
+CELLS = {
+    "interneuron": (HodgkinHuxley.interneuron, 900.0),
+    "squid": (HodgkinHuxley.squid, 2000.0),
+}
+EXCHANGES = {
+    "splitting": (Joint(), Splitting()),
+    "coarse splitting": (Joint(), Splitting((2, 4))),  # its gradient compiles sooner
+    "rk4": (Joint(), RK4(8)),
+    "relaxed, a step": (WaveformRelaxation(None, None, 4), RK4(8)),
+    "relaxed, 1 ms": (WaveformRelaxation(1.0, None, 4), RK4(8)),
+    "relaxed, splitting": (WaveformRelaxation(1.0, None, 4), Splitting((2, 4))),
+}
+
+
+def network(form="dense", cell="interneuron", exchange="splitting", conductance=None):
+    """Cells that start apart, of which some are driven to fire."""
+    n, pre, post = FORMS[form]
+    make, current = CELLS[cell]
+    relaxed, solver = EXCHANGES[exchange]
+    each = np.linspace(3.0, 9.0, len(pre)) if conductance is None else conductance
+    drive = current * (np.arange(n) % 2 == 0)
+    v = np.linspace(-75.0, -55.0, n)
+    built = jsnn.Network(
+        {"cells": jsnn.Population(make(i_e=drive), n, solver=solver, initial={"v": v})},
+        couplings={"gaps": GapJunction("cells", "cells", Pairs(pre, post), conductance=each)},
+        dt=DT,
+        key=jax.random.key(0),
+        exchange=relaxed,
+    )
+    (way,) = built.couplings["gaps"].ways
+    assert (way.dense, way.table is None) == (form == "dense", form != "table")
+    return built
+
+
+def traces(net, steps=STEPS):
+    """The membranes after each step, from the start that the parameters say."""
+    state = net.init(jax.random.key(0))
+    return jsnn.simulate(net, state, steps, {"v": States("cells", "v")}).records["v"].values
+
+
+def parameters(net):
+    """What can be fitted: the conductances of gaps, and all of the cell but t_ref and v_th, which
+    only spikes see."""
+    neuron = net.populations["cells"].neuron
+    rates = {
+        name: {way: vars(getattr(gate, way)) for way in ("alpha", "beta")}
+        for name, gate in neuron.gates.items()
+    }
+    cell = {name: getattr(neuron, name) for name in ("c_m", "g_l", "e_l", "v_0", "i_e")}
+    channels = {name: {"g": own.g, "e": own.e} for name, own in neuron.channels.items()}
+    gap = net.couplings["gaps"].conductance
+    return {"gap": gap, "cell": cell, "channels": channels, "rates": rates}
+
+
+def with_parameters(net, values):
+    return eqx.tree_at(lambda own: jax.tree.leaves(parameters(own)), net, jax.tree.leaves(values))
+
+
+def scales(values):
+    """What each parameter is measured in: itself, or 10 mV for potentials, which may be 0, and
+    100 pA for currents."""
+
+    def one(path, value):
+        name = path[-1].key
+        if name in ("v_0", "e", "e_l"):
+            return jnp.full_like(value, 10.0)
+        return jnp.full_like(value, 100.0) if name == "i_e" else value
+
+    return jax.tree_util.tree_map_with_path(one, values)
+
+
+def losses(net, target, steps=STEPS):
+    """The mean square distance of traces, of the changes of all parameters on their scales; and
+    their names."""
+    values = parameters(net)
+    scale = scales(values)
+    names = [
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, value in jax.tree.leaves_with_path(values)
+        for _ in range(value.size)
+    ]
+    none, unravel = ravel_pytree(jax.tree.map(jnp.zeros_like, values))
+
+    def loss(change):
+        new = jax.tree.map(lambda v, s, c: v + s * c, values, scale, unravel(change))
+        return jnp.mean((traces(with_parameters(net, new), steps) - target) ** 2)
+
+    return loss, none, names
+
+
+def differences(loss, at, h):
+    """Central differences in each component, from three distances: their error is of order h^6."""
+    moves = jnp.eye(at.size)
+
+    def one(move):
+        d = [(loss(at + k * h * move) - loss(at - k * h * move)) / (2 * k * h) for k in (1, 2, 3)]
+        return 1.5 * d[0] - 0.6 * d[1] + 0.1 * d[2]
+
+    return jax.lax.map(one, moves, batch_size=16)
+
+
+CASES = [
+    ("dense", "interneuron", "splitting", None),
+    ("dense", "squid", "coarse splitting", None),
+    ("table", "interneuron", "coarse splitting", None),
+    ("edges", "interneuron", "coarse splitting", None),
+    *((form, "interneuron", "rk4", None) for form in FORMS),
+    *((form, "interneuron", "rk4", 5.0) for form in FORMS),
+    ("dense", "squid", "rk4", None),
+    ("dense", "interneuron", "relaxed, a step", None),
+    ("table", "squid", "relaxed, a step", None),
+    ("dense", "squid", "relaxed, 1 ms", None),
+    ("edges", "interneuron", "relaxed, 1 ms", 5.0),
+    ("dense", "interneuron", "relaxed, splitting", None),
+]
+
+
+@pytest.mark.parametrize(("form", "cell", "exchange", "conductance"), CASES)
+def test_gradient_equals_central_differences(x64, form, cell, exchange, conductance):
+    """In every gap junction, channel, reversal potential and rate, through a spike; in reverse, and
+    forward in a direction."""
+    net = network(form, cell, exchange, conductance)
+    assert np.max(traces(net)) > 0.0  # a spike
+    loss, none, names = losses(net, TARGET)
+    found = np.asarray(jax.jit(jax.grad(loss))(none))
+    wanted = np.asarray(jax.jit(lambda at: differences(loss, at, 2e-4))(none))
+    floor = 1e-9 * np.max(np.abs(wanted))
+    for name, a, b in zip(names, found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=floor, err_msg=name)
+    gaps = [abs(b) for name, b in zip(names, wanted, strict=True) if name == "gap"]
+    assert min(gaps) > 1e3 * floor  # a test of all of them
+    along = np.random.default_rng(2).normal(size=found.size)
+    forward = jax.jit(lambda at: jax.jvp(loss, (at,), (jnp.asarray(along),))[1])(none)
+    np.testing.assert_allclose(forward, found @ along, rtol=1e-9)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("exchange", ["coarse splitting", "relaxed, 1 ms"])
+def test_conductances_side_by_side(x64, form, exchange):
+    """Equal single runs."""
+    net = network(form, exchange=exchange, conductance=5.0)
+
+    def one(conductance):
+        return traces(eqx.tree_at(lambda n: n.couplings["gaps"].conductance, net, conductance))
+
+    conductances = jnp.asarray([0.0, 5.0, 12.0])
+    found = jax.jit(jax.vmap(one))(conductances)
+    single = jax.jit(one)
+    for own, conductance in zip(found, conductances, strict=True):
+        np.testing.assert_allclose(own, single(conductance), rtol=1e-9, atol=1e-9)
+    assert np.max(np.abs(found[1] - found[0])) > 1.0
