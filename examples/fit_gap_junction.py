@@ -41,8 +41,7 @@ Values = dict[str, Any]
 
 def build() -> jsnn.Network:
     return jsnn.Network(
-        # Small substeps in a loop, whose gradient compiles in seconds
-        {"cells": jsnn.nest.hh_psc_alpha_gap(2, solver=jsnn.solvers.RK4(8))},
+        {"cells": jsnn.nest.hh_psc_alpha_gap(2)},
         inputs={"step": StepCurrent("cells", [STEP_AT], [[CURRENT, 0.0]])},
         couplings={"gap": GapJunction("cells", "cells", Pairs([0], [1]), conductance=1.0)},
         dt=DT,
@@ -73,13 +72,15 @@ def fit_stage(
     duration = data.shape[0] * DT
     adam = optax.adam(optax.cosine_decay_schedule(rate, updates, alpha=0.02))
 
-    def loss(logs: Values) -> jax.Array:
+    def loss(logs: Values) -> tuple[jax.Array, jax.Array]:
         values = jax.tree.map(jnp.exp, logs)
-        return jnp.mean((membranes(network, values, duration) - data) ** 2)
+        found = jnp.mean((membranes(network, values, duration) - data) ** 2)
+        return found, found
 
     def update(carry: tuple, _: None) -> tuple[tuple, jax.Array]:
         logs, state = carry
-        value, slope = jax.value_and_grad(loss)(logs)
+        # Of few parameters forward; of many, value_and_grad goes backward at the cost of one
+        slope, value = jax.jacfwd(loss, has_aux=True)(logs)
         change, state = adam.update(slope, state)
         return (optax.apply_updates(logs, change), state), value
 

@@ -178,6 +178,8 @@ def assert_same(a, b, *, programs=1):
         assert x.dtype == y.dtype, where
         rounded = not ONE_ROUNDING or any(name in where for name in ROUNDED)
         if programs > 1 and rounded and np.issubdtype(x.dtype, np.floating):
-            np.testing.assert_allclose(np.asarray(x), np.asarray(y), 2e-6, 1e-6, err_msg=where)
+            # The upstroke of a spike, 400 mV/ms, magnifies rounding
+            r, a = (1e-3, 1e-2) if "channels" in where else (2e-6, 1e-6)
+            np.testing.assert_allclose(np.asarray(x), np.asarray(y), r, a, err_msg=where)
         else:
             np.testing.assert_array_equal(np.asarray(x), np.asarray(y), err_msg=where)

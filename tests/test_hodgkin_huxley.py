@@ -182,7 +182,7 @@ def test_waveform_relaxation(x64, joined):
     v, spikes = joined.ours(WaveformRelaxation())
     moved = set(spikes) ^ set(joined.their_spikes[True])
     assert moved <= {(5226, 3), (5227, 3)}
-    assert np.max(largest(v, joined.theirs[True], joined.far)) < 0.05
+    assert np.max(largest(v, joined.theirs[True], joined.far)) < 0.012
 
 
 @pytest.fixture

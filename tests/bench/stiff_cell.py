@@ -142,7 +142,7 @@ def draw(rows: list[tuple[str, Case, float, float, float]], path: str) -> None:
                 ring = {"markersize": 15, "fillstyle": "none", "color": "black"}
                 axes.plot(row[2], row[column], "o", label="the default", **ring)
         axes.set(xscale="log", yscale="log", title=title, xlabel=f"Time (µs a step of {DT} ms)")
-        axes.margins(x=0.12, y=0.08)
+        axes.margins(x=0.2, y=0.08)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("Largest error (mV)")
     panels[0].axhline(0.01, color="0.4", linestyle=":")
