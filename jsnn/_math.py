@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,9 +129,23 @@ def plain(value: Any) -> Any:
 
 
 def remade(part: Any) -> Any:
-    """A module as its constructor makes it of its fields; one that takes others is left alone."""
+    """A module as its constructor makes it of its fields, and those of the modules in it; one that
+    takes others is left alone."""
+    fields = {name: _remade_within(value) for name, value in vars(part).items()}
     taken = inspect.signature(type(part)).parameters
-    return type(part)(**vars(part)) if set(vars(part)) <= set(taken) else part
+    return type(part)(**fields) if set(fields) <= set(taken) else part
+
+
+def _remade_within(value: Any) -> Any:
+    if isinstance(value, eqx.Module):
+        return remade(value)
+    if not isinstance(value, dict):
+        return value
+    made = {}
+    for name, own in value.items():
+        with named(repr(name)):
+            made[name] = _remade_within(own)
+    return made
 
 
 def check_cells(name: str, value: Any, n: int) -> None:

@@ -41,7 +41,8 @@ class WaveformRelaxation(eqx.Module):
       converged. A window that does not is an error that `run` raises. With None all rounds are
       done, without a test; only so can it be differentiated in reverse.
     - `max_iterations`: rounds in a window. 0, with an interval of a step, holds partners at what
-      they were after the step before: NEST's `use_wfr=False`.
+      they were after the step before: NEST's `use_wfr=False`, but for its first step, in which
+      no current flows there.
     - `order`: of the polynomials, 0, 1 or 3.
 
     The state counts windows and iterations, and keeps the largest residual (mV) that a window
