@@ -126,10 +126,10 @@ def recorders() -> dict[str, Any]:
     return {"all": Spikes("cells"), "v": States("cells", "v", every=1.0)}
 
 
-def measures(spikes: Any, v: Any, duration: float) -> dict[str, float | None]:
+def measures(spikes: Any, v: Any, duration: float) -> dict[str, Any]:
     """Rate (Hz), Fano factor of the population's spikes in bins of 5 ms, and chi of the membranes
     after the first 50 ms, in which the initial membranes are forgotten."""
-    found: dict[str, float | None] = {
+    found: dict[str, Any] = {
         "rate": analysis.mean_rate(spikes.index, spikes.n, duration),
         "fano": None,
         "chi": None,
@@ -213,7 +213,11 @@ def sweep(net: jsnn.Network, weights: Any, state: jsnn.State, steps: int) -> jsn
 def parser() -> argparse.ArgumentParser:
     made = common.parser("Inhibitory network with gap junctions", 501.0, devices=1)
     made.add_argument(
-        "--gap-weight", type=float, default=GAP_WEIGHT, metavar="NS", help="of each gap junction"
+        "--gap-weight",
+        type=float,
+        default=argparse.SUPPRESS,
+        metavar="NS",
+        help=f"of each gap junction (default: {GAP_WEIGHT})",
     )
     made.add_argument(
         "--sweep", action="store_true", help=f"the regimes of {REGIMES} nS, side by side"
@@ -230,6 +234,8 @@ def parser() -> argparse.ArgumentParser:
 def run_sweep(args: argparse.Namespace, net: jsnn.Network) -> tuple[list, dict[str, Any]]:
     """The spikes and measures of each regime, and numbers about the run."""
     steps = round(args.duration / net.dt)
+    if abs(steps * net.dt - args.duration) > 1e-3 * net.dt:
+        raise ValueError(f"--duration {args.duration:g} is no whole number of {net.dt:g} ms steps")
     state = net.init(jax.random.key(args.seed))
     start = time.perf_counter()
     run = jax.jit(lambda weights: sweep(net, weights, state, steps))
@@ -244,19 +250,40 @@ def run_sweep(args: argparse.Namespace, net: jsnn.Network) -> tuple[list, dict[s
         spikes = records["all"].listed()
         found = measures(spikes, records["v"].values, args.duration)
         regimes.append((weight, spikes, found))
-    spiked = {name: int(np.sum(own)) for name, own in made.stats["spikes"].items()}
-    return regimes, {"compile_s": compile_s, "run_s": run_s, "spikes": spiked}
+    if failed := [name for name, step in made.status.items() if np.min(step) < jsnn.NEVER]:
+        raise FloatingPointError(f"{failed} failed at one of {REGIMES} nS; run that one by itself")
+    stats = {name: int(np.sum(own)) for name, own in made.stats["spikes"].items()}
+    stats = {"compile_s": compile_s, "run_s": run_s, "spikes": stats}
+    if "relaxation" in made.stats:  # of all regimes together
+        relaxed = made.stats["relaxation"]
+        stats["relaxation"] = {
+            "windows": int(np.sum(relaxed["windows"])),
+            "iterations": float(np.mean(relaxed["iterations"])),
+            "residual": float(np.max(relaxed["residual"])),
+        }
+    return regimes, stats
 
 
 def main(args: argparse.Namespace) -> None:
     print("Building network")
     start = time.perf_counter()
     exchange, frozen = EXCHANGES[args.exchange], None
+    weight = getattr(args, "gap_weight", None)
+    if weight is not None and (args.sweep or args.frozen):
+        other = "--sweep" if args.sweep else "--frozen"
+        raise ValueError(
+            f"--gap-weight {weight:g} beside {other}, which has its own; leave out one"
+        )
     if args.frozen:
         frozen = common.load_frozen(args.frozen, (*FROZEN, *INPUTS), RESULTS)
         net = build_frozen(frozen, exchange)
     else:
-        net = build(args.scale, seed=args.seed, gap_weight=args.gap_weight, exchange=exchange)
+        net = build(
+            args.scale,
+            seed=args.seed,
+            gap_weight=GAP_WEIGHT if weight is None else weight,
+            exchange=exchange,
+        )
     net = jax.block_until_ready(net.on(args.devices))
     build_s = time.perf_counter() - start
     gaps = net.couplings["gaps"]

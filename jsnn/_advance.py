@@ -105,6 +105,8 @@ def relaxed(
                     (steps, own),
                 )
             relaxation = relaxation.after(
+                step,
+                exchange.tol,
                 relax(
                     exchange,
                     {name: net.populations[name] for name in group},
@@ -113,7 +115,7 @@ def relaxed(
                     Window(arrivals, held),
                     coupled,
                     net.dt,
-                )
+                ),
             )
         return relaxation
 

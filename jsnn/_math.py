@@ -14,6 +14,8 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+NEVER = 2**31 - 1  # the step at which nothing went wrong
+
 # A time is a whole number of steps if it is within this part of a step of one. float32 carries
 # 100 ms to 8e-6 ms, so a stricter test would refuse what the user wrote correctly.
 _GRID = 1e-3
@@ -131,20 +133,20 @@ def plain(value: Any) -> Any:
 def remade(part: Any) -> Any:
     """A module as its constructor makes it of its fields, and those of the modules in it; one that
     takes others is left alone."""
-    fields = {name: _remade_within(value) for name, value in vars(part).items()}
+    fields = {name: _remade_within(name, value) for name, value in vars(part).items()}
     taken = inspect.signature(type(part)).parameters
     return type(part)(**fields) if set(fields) <= set(taken) else part
 
 
-def _remade_within(value: Any) -> Any:
+def _remade_within(field: str, value: Any) -> Any:
     if isinstance(value, eqx.Module):
-        return remade(value)
+        with named(field):
+            return remade(value)
     if not isinstance(value, dict):
         return value
     made = {}
     for name, own in value.items():
-        with named(repr(name)):
-            made[name] = _remade_within(own)
+        made[name] = _remade_within(f"{field.removesuffix('s')} {name!r}", own)
     return made
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from jsnn._divide import padded
 from jsnn._math import real_dtype
+from jsnn.coupling import Coupling
 from jsnn.distributions import is_distribution
 from jsnn.edges import Edges, narrow
 from jsnn.population import Population
@@ -16,7 +17,10 @@ from jsnn.projection import Projection, locate
 
 
 def check_plan(
-    populations: Mapping[str, Population], projections: Mapping[str, Projection], dt: float
+    populations: Mapping[str, Population],
+    projections: Mapping[str, Projection],
+    couplings: Mapping[str, Coupling],
+    dt: float,
 ) -> None:
     """Raise before drawing what cannot be held."""
     real = real_dtype().itemsize
@@ -37,6 +41,12 @@ def check_plan(
         needs[f"projection {name!r}: the buffer of arrivals"] = sum(
             real * slots * padded(populations[cell].n) for cell in cells
         )
+    for name, coupling in couplings.items():
+        ends = [locate(populations, a, f"coupling {name!r}") for a in (coupling.pre, coupling.post)]
+        rule, n = coupling.rule, [high - low for _, low, high in ends]
+        n_edges = float(rule.n_edges if isinstance(rule, Edges) else rule.expected(*n))
+        # Two ends, and for each way source, target, edge and place; more while they are sorted
+        needs[f"coupling {name!r}: {n_edges:.3g} gap junctions"] = n_edges * (8 + 2 * 5 * 12)
     if making:  # one after the other, so that only the largest counts
         largest = max(making, key=lambda what: making[what])
         needs[largest] += making[largest]

@@ -144,7 +144,7 @@ def run(
     }
     if now.relaxation is not None:
         stats["relaxation"] = {name: own.item() for name, own in now.relaxation.stats().items()}
-    return Solution(now, records, now.status, stats)
+    return Solution(now, records, now.outcome, stats)
 
 
 def _fingerprint(network: Network, state: State, record: Mapping[str, Recorder]) -> str:

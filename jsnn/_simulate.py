@@ -30,7 +30,8 @@ class Solution(eqx.Module):
 
     - `state`: the state after the last step, from which a run can go on.
     - `records`: by the names given to `record`.
-    - `status`: by population and input the step at which it was found to fail, or `jsnn.NEVER`.
+    - `status`: by population and input the step at which it was found to fail, or `jsnn.NEVER`;
+      `"relaxation"`, where there is one, the first step of a window that did not converge.
     - `stats`: numbers about the run; `simulate` counts the spikes of each population, and where
       waveforms are relaxed, windows, iterations a window and the largest residual since the start.
     """
@@ -219,7 +220,7 @@ def _advance(
     stats: dict[str, Any] = {"spikes": counts}
     if narrow.relaxation is not None:
         stats["relaxation"] = narrow.relaxation.stats()
-    return Solution(narrow, records, narrow.status, stats)
+    return Solution(narrow, records, narrow.outcome, stats)
 
 
 advance = eqx.filter_jit(_advance)

@@ -133,16 +133,15 @@ def raise_if_failed(network: Network, state: State) -> None:
             f"population {name!r}: a state was not finite at t={(step + 1) * network.dt:g} ms"
         )
     exchange, relaxation = network.exchange, state.relaxation
-    if relaxation is not None and isinstance(exchange, WaveformRelaxation) and exchange.tol:
-        residual = float(relaxation.residual)
-        if not residual <= exchange.tol:
-            raise ValueError(
-                f"the waveform relaxation did not converge by "
-                f"t={int(state.step) * network.dt:g} ms: after max_iterations="
-                f"{exchange.max_iterations} the membranes of a window still changed by "
-                f"{residual:.3g} mV, and tol={exchange.tol:g} mV is asked; give more iterations, a "
-                "shorter interval or a larger tol, or Joint()"
-            )
+    if relaxation is not None and int(relaxation.failed) != NEVER:
+        assert isinstance(exchange, WaveformRelaxation)
+        raise ValueError(
+            "the waveform relaxation did not converge in the window that begins at "
+            f"t={int(relaxation.failed) * network.dt:g} ms: after "
+            f"max_iterations={exchange.max_iterations} membranes still changed, by up to "
+            f"{float(relaxation.residual):.3g} mV, and tol={exchange.tol} mV is asked; give more "
+            "iterations, a shorter interval or a larger tol, or Joint()"
+        )
     for name in network.inputs:
         step = int(state.status[f"input/{name}"])
         if step != NEVER:

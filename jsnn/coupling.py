@@ -36,7 +36,11 @@ class GapJunction(eqx.Module):
     - `conductance`: g in nS: a scalar, a distribution, or `[n_edges]` in the order of the given
       pairs (for a rule that draws, and for `Edges`: by source, then target).
     - `symmetric`: whether the cell of `pre` gets g (v_post - v_pre) as well, as through a gap
-      junction; without, an edge conducts one way.
+      junction; without, an edge conducts one way. A rule that makes both (i, j) and (j, i), as
+      `AllToAll` does within a population, then joins each pair twice.
+
+    Raises `ValueError` or `TypeError` for a conductance that is negative or not finite, and what is
+    no rule or address.
     """
 
     rule: Any
@@ -125,7 +129,8 @@ class GapConnections(NamedTuple):
 
 class Conductances(NamedTuple):
     """Of one way, with the targets as last axis: a `matrix` `[n_source, n]`; or `index` and
-    `weight` `[longest row, n]`; or else the edges.
+    `weight` `[longest row, n]`; or else the edges. `total` `[n]` sums them by target. All are
+    in nS, or without unit where `scale` is the conductance of all edges.
 
     The current is `scale` times (the sum over sources of their membranes - `total` v).
     """
@@ -141,7 +146,9 @@ class Conductances(NamedTuple):
         """The sum over sources with membranes v `[..., n_source]`, of n targets from `first`, of
         n_all on all devices."""
         if self.matrix is not None:
-            return v[..., : self.matrix.shape[0]] @ self.matrix
+            v = v[..., : self.matrix.shape[0]]
+            # Accelerators would round membranes to 0.03 mV, and these nearly cancel
+            return jnp.matmul(v, self.matrix, precision=jax.lax.Precision.HIGHEST)
         if self.index is not None and self.weight is not None:
             return jax.lax.platform_dependent(
                 *(v, self.index, self.weight), cpu=_row_by_row, default=_all_rows
@@ -307,8 +314,7 @@ class Coupled(NamedTuple):
         """By population, the sum over partners of conductance, `[n]` (nS)."""
         sums = {name: jnp.zeros_like(own) for name, own in v.items()}
         for _, post, own in self.between:
-            if post in v:
-                sums[post] = sums[post] + own.scale * own.total
+            sums[post] = sums[post] + own.scale * own.total
         return sums
 
 
@@ -317,6 +323,8 @@ def groups(names: Sequence[str], couplings: Mapping[str, Junctions]) -> list[tup
     that is not makes a group of its own."""
     group = {name: {name} for name in names}
     for own in couplings.values():
+        if not own.ways:  # no edge but of a cell to itself
+            continue
         joined = set().union(*(group[name] for name, _, _ in own.parts))
         for name in joined:
             group[name] = joined

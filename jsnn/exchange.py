@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jsnn._math import check_scalar, plain, real_dtype, whole_steps
+from jsnn._math import NEVER, check_scalar, plain, real_dtype, whole_steps
 from jsnn.coupling import Coupled
 from jsnn.population import Coefficients, Current, Population, PopulationState
 
@@ -38,12 +38,16 @@ class WaveformRelaxation(eqx.Module):
 
     - `interval`: the window in ms, whole steps, at most the least delay; a step if None.
     - `tol`: the largest change of a membrane at the end of a step (mV) with which a window has
-      converged. A window that does not is an error that `run` raises. With None all rounds are
-      done, without a test; only so can it be differentiated in reverse.
+      converged. A window that does not is an error that `run` raises, and `Solution.status` tells
+      its first step. With None all rounds are done, without a test; only so can it be
+      differentiated in reverse.
     - `max_iterations`: rounds in a window. 0, with an interval of a step, holds partners at what
       they were after the step before: NEST's `use_wfr=False`, but for its first step, in which
       no current flows there.
     - `order`: of the polynomials, 0, 1 or 3.
+
+    A batch of states that do not share their step, as from `vmap(network.init)`, relaxes a window
+    in every step; call `init` inside the `vmap`.
 
     The state counts windows and iterations, and keeps the largest residual (mV) that a window
     was left with: `Solution.stats["relaxation"]`.
@@ -70,7 +74,7 @@ class WaveformRelaxation(eqx.Module):
             raise TypeError(f"max_iterations={max_iterations!r} is not an integer; give 0 or more")
         if max_iterations < 0:
             raise ValueError(f"max_iterations={max_iterations} is negative; give 0 or more")
-        if isinstance(order, bool) or order not in (0, 1, 3):
+        if type(order) is not int or order not in (0, 1, 3):
             raise ValueError(f"order={order!r}; give 0, 1 or 3")
         if max_iterations == 0 and (interval is not None or order != 0):
             raise ValueError(
@@ -90,20 +94,28 @@ Exchange = Joint | WaveformRelaxation
 
 
 class Relaxation(eqx.Module):
-    """Of a network with waveform relaxation: the waveforms of the window, `[steps, order + 1, n]`
-    by population, and what its rounds came to so far."""
+    """Of a network with waveform relaxation: the waveforms of the window, and what its rounds came
+    to so far.
+
+    `waves` are by population `[steps, order + 1, n]`: for each step, the polynomial in the part of
+    the step that is over, of the sum over partners of conductance times membrane (pA). `windows`
+    counts those of every group, `iterations` the rounds of all, `residual` is the largest (mV), and
+    `failed` the first step of the first window that did not converge, or `NEVER`.
+    """
 
     waves: Waves
     windows: Array
     iterations: Array
     residual: Array
+    failed: Array
 
     @classmethod
     def begin(cls, exchange: WaveformRelaxation, n: Mapping[str, int], dt: float) -> "Relaxation":
         shape = (exchange.window(dt), exchange.order + 1)
         waves = {name: jnp.asarray(np.zeros((*shape, m), real_dtype())) for name, m in n.items()}
         none = jnp.asarray(np.int32(0))
-        return cls(waves, none, none, jnp.asarray(np.zeros((), real_dtype())))
+        zero = jnp.asarray(np.zeros((), real_dtype()))
+        return cls(waves, none, none, zero, jnp.asarray(np.int32(NEVER)))
 
     def stats(self) -> dict[str, Array]:
         """Windows, iterations in each, and the largest residual (mV)."""
@@ -115,14 +127,19 @@ class Relaxation(eqx.Module):
         """The steps of a window."""
         return next(iter(self.waves.values())).shape[0]
 
-    def after(self, window: tuple[Waves, Array, Array]) -> "Relaxation":
-        """With the waveforms of a new window, its rounds, and what the last of them changed."""
+    def after(
+        self, step: Array, tol: float | None, window: tuple[Waves, Array, Array]
+    ) -> "Relaxation":
+        """With the waveforms of a new window that begins with this step, its rounds, and what the
+        last of them changed."""
         waves, iterations, residual = window
+        wrong = (iterations > 0) & ~(residual <= tol) if tol is not None else jnp.asarray(False)
         return Relaxation(
             {**self.waves, **waves},
             self.windows + 1,
             self.iterations + iterations,
             jnp.maximum(self.residual, residual),
+            jnp.minimum(self.failed, jnp.where(wrong, step, NEVER)),
         )
 
 
@@ -276,7 +293,8 @@ def relax(
             }
             return after, (own, {name: moved[name].cell["v"] for name in populations})
 
-        _, (own, ends) = lax.scan(one, dict(states), (tuple(window), waves))
+        mine = {name: states[name] for name in populations}
+        _, (own, ends) = lax.scan(one, mine, (tuple(window), waves))
         return coupled.received(own), ends
 
     first = coupled.received(start)

@@ -336,7 +336,8 @@ def _parameters(model: str, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
         else:
             # Here and not further down, so that messages have NEST's names
             low = 0.0 if name in _POSITIVE or name in _NOT_NEGATIVE else None
-            check_number(name, value, low=low, strict=name in _POSITIVE)
+            divisor = name in _POSITIVE and not (name == "g_L" and model.startswith("hh_"))
+            check_number(name, value, low=low, strict=divisor)
             value = as_real(value)
             check_cells(name, value, n)
         values[name] = value

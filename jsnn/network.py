@@ -96,8 +96,6 @@ class Network(eqx.Module):
         if not isinstance(self.delivery, Delivery):
             raise TypeError(f"delivery={shortened(delivery)}; give EventDriven() or SegmentSum()")
         self.exchange = Joint() if exchange is None else exchange
-        if not isinstance(self.exchange, Exchange):
-            raise TypeError(f"exchange={shortened(exchange)}; give Joint() or WaveformRelaxation()")
         projections = {} if projections is None else projections
         inputs = {} if inputs is None else inputs
         couplings = {} if couplings is None else couplings
@@ -115,6 +113,10 @@ class Network(eqx.Module):
                     raise TypeError(f"{kind} {name!r} is a {type(part).__name__}, not a {kind}")
         if not populations:
             raise ValueError("populations is empty; give at least one")
+        if both := set(projections) & set(couplings):
+            raise ValueError(
+                f"{sorted(both)} are names of projections and of couplings; give others"
+            )
         self.populations, self.inputs = dict(populations), dict(inputs)
         self.synapses, self.couplings = {}, {}
         self.populations, self.inputs, *_ = self._checked_parts()
@@ -127,22 +129,19 @@ class Network(eqx.Module):
             if projections or couplings:
                 raise ValueError("key is missing; give one, as jax.random.key(1), to draw with")
             key = jax.random.key(0)  # nothing is drawn
-        check_plan(self.populations, projections, self.dt)
+        if isinstance(key, Tracer) and (projections or couplings):
+            raise TypeError(
+                "a network with projections or couplings is built outside jit, vmap and grad; "
+                "inside, change its weights and parameters with equinox.tree_at"
+            )
+        check_plan(self.populations, projections, couplings, self.dt)
         for name, projection in projections.items():
             own = jax.random.fold_in(key, zlib.crc32(name.encode()))
-            if isinstance(own, Tracer):
-                raise TypeError(
-                    "a network with projections is built outside jit, vmap and grad; inside, "
-                    "change its weights and parameters with equinox.tree_at"
-                )
             self.synapses.update(build(name, projection, self.populations, own, self.dt))
         for name, coupling in couplings.items():
             own = jax.random.fold_in(key, zlib.crc32(name.encode()))
             self.couplings[name] = build_coupling(name, coupling, self.populations, own)
-        if self.couplings:
-            joined = {part[0] for own in self.couplings.values() for part in own.parts}
-            coupled = [group for group in self.groups if joined.intersection(group)]
-            check_groups(self.exchange, self.populations, coupled, self._least_delay, self.dt)
+        self._check_exchange()
         buffers = {}
         for name, synapses in self.synapses.items():
             numbers = synapses.slots * padded(self.populations[synapses.post[0]].n)
@@ -163,6 +162,7 @@ class Network(eqx.Module):
         """
         if "_was_checked" in vars(self):  # no field: whatever is made of this network is new
             return self
+        self._check_exchange()
         checked = eqx.tree_at(
             lambda n: (n.populations, n.inputs, n.synapses, n.couplings),
             self,
@@ -172,6 +172,16 @@ class Network(eqx.Module):
         checked = self if all(before is after for before, after in same) else checked
         object.__setattr__(checked, "_was_checked", True)
         return checked
+
+    def _check_exchange(self) -> None:
+        if not isinstance(self.exchange, Exchange):
+            raise TypeError(
+                f"exchange={shortened(self.exchange)}; give Joint() or WaveformRelaxation()"
+            )
+        joined = {part[0] for own in self.couplings.values() if own.ways for part in own.parts}
+        if joined:
+            coupled = [group for group in self.groups if joined.intersection(group)]
+            check_groups(self.exchange, self.populations, coupled, self._least_delay, self.dt)
 
     def _checked_parts(self) -> Parts:
         return checked_parts(

@@ -182,13 +182,14 @@ class Splitting(eqx.Module):
     SIAM J. Numer. Anal. 5; Hines 1984, Int. J. Biomed. Comput. 15). It is symmetric in time, so
     that its error has even powers of h only, and two numbers of substeps cancel the second
     (Richardson 1911). Couplings are evaluated in the middle of each substep, at the mean of its
-    membranes before and after, which are predicted with the current of the substep before.
+    membranes before and after, which are predicted with the current of the substep before; they
+    have to be weak against a substep (h times the conductances of a cell well below c_m).
 
     **Arguments:**
 
     - `substeps`: one number for second order, or several, all even or all odd and increasing, for
-      twice as many orders as numbers. Left out, it is two of substeps that are at most 0.01 ms:
-      5 and 7 for steps of 0.05 ms.
+      twice as many orders as numbers. Left out, it is two of substeps that are at most 1/120 ms:
+      6 and 8 for steps of 0.05 ms.
     """
 
     substeps: tuple[int, ...] | None = eqx.field(static=True, default=None)
@@ -197,7 +198,7 @@ class Splitting(eqx.Module):
         if substeps is None:
             self.substeps = None
             return
-        given = substeps if isinstance(substeps, Sequence) else [substeps]
+        given = list(np.atleast_1d(np.asarray(substeps, object)))
         for n in given:
             if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
                 raise TypeError(f"substeps={substeps!r} are no integers; give 1 or more, as (4, 6)")
@@ -274,17 +275,17 @@ class Splitting(eqx.Module):
         return unflatten([sum(w * x for w, x in zip(weights, own, strict=True)) for own in pairs])
 
 
-_LONGEST_SUBSTEP = 0.01  # ms; the upstroke of a spike changes rates e-fold in 0.03 ms
+_LONGEST_SUBSTEP = 1 / 120  # ms; the upstroke of a spike changes rates e-fold in 0.03 ms
 
 
 def _turns(paths: list[tuple]) -> list[list[int]]:
     """Which leaves move together: membranes, then what receptors hand on first, then the rest."""
     turns: list[list[int]] = [[], [], []]
     order: dict[tuple, int] = {}
+    depth = min(map(len, paths))  # of cells' states; those of receptors have a name more
     for i, path in enumerate(paths):
-        kind = next(k for k, key in enumerate(path) if key.key in ("cell", "receptors"))
-        if path[kind].key == "cell":
-            turns[0 if path[kind + 1].key == "v" else 2].append(i)
+        if len(path) == depth:
+            turns[0 if path[-1].key == "v" else 2].append(i)
         else:  # of an `Alpha` receptor the slope, which drives the current and stands before it
             first = order.setdefault(path[:-1], i) == i
             turns[1 if first else 2].append(i)

@@ -7,13 +7,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax import Array
 
+from jsnn._math import NEVER as NEVER
 from jsnn.coupling import Conductances
 from jsnn.exchange import Relaxation
 from jsnn.inputs import Prepared
 from jsnn.population import Coefficients, PopulationState
 from jsnn.release import ReleaseState
-
-NEVER = 2**31 - 1  # the step at which nothing went wrong
 
 
 class State(eqx.Module):
@@ -33,6 +32,13 @@ class State(eqx.Module):
     releases: dict[str, ReleaseState]
     status: dict[str, Array]
     relaxation: Relaxation | None = None
+
+    @property
+    def outcome(self) -> dict[str, Array]:
+        """The status, with that of the relaxation."""
+        if self.relaxation is None:
+            return self.status
+        return {**self.status, "relaxation": self.relaxation.failed}
 
 
 class NetworkCoefficients(NamedTuple):

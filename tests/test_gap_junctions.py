@@ -155,6 +155,8 @@ def test_command_line(tmp_path, frozen):
         (("--gap-weight", -0.1), "conductance=-0.1 must be at least 0"),
         (("--gap-weight", "nan"), "not finite"),
         (("--scale", 0.001), "leaves no network"),
+        (("--sweep", "--gap-weight", 0.4), "--gap-weight 0.4 beside --sweep"),
+        (("--sweep", "--duration", 10.02), "no whole number of 0.05 ms steps"),
         (("--exchange", "never"), "invalid choice"),
         (("--sweep", "--exchange", "joint", "--frozen", "none.npz"), "no such file"),
     ],

@@ -189,7 +189,7 @@ def test_order_of_splitting_with_channels(solver, order, dt):
 
 
 @pytest.mark.parametrize(
-    ("dt", "substeps"), [(0.05, (5, 7)), (0.1, (10, 12)), (0.01, (1, 3)), (0.001, (1, 3))]
+    ("dt", "substeps"), [(0.05, (6, 8)), (0.1, (12, 14)), (0.01, (2, 4)), (0.001, (1, 3))]
 )
 def test_usual_substeps_follow_the_step(dt, substeps):
     assert Splitting().substeps_of(dt) == substeps

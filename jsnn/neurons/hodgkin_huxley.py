@@ -4,12 +4,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_name, check_number, concrete, inverse_exprel
+from jsnn._math import (
+    as_real,
+    check_name,
+    check_number,
+    concrete,
+    inverse_exprel,
+    shortened,
+)
 
 Values = dict[str, Array]
 
@@ -30,14 +38,17 @@ class Exp(eqx.Module):
 
 class Linoid(eqx.Module):
     """A rate of a gate (1/ms): a (v - v_0) / (1 - exp(-(v - v_0) / s)), which is a s at v_0, with
-    a in 1/(mV ms) and v_0, s in mV."""
+    a in 1/(mV ms) and v_0, s in mV. It falls with v where both a and s are negative."""
 
     a: Array
     v_0: Array
     s: Array
 
     def __init__(self, a: ArrayLike, v_0: ArrayLike, s: ArrayLike):
-        self.a, self.v_0, self.s = _kinetics(a, v_0, s)
+        self.a, self.v_0, self.s = _kinetics(a, v_0, s, low=None)
+        known = concrete(self.a * self.s)
+        if known is not None and np.any(known < 0):
+            raise ValueError(f"a={a} and s={s} make a negative rate; give them the same sign")
 
     def __call__(self, v: Array) -> Array:
         return self.a * self.s * inverse_exprel((v - self.v_0) * (-1 / self.s))
@@ -54,7 +65,7 @@ class Sigmoid(eqx.Module):
         self.a, self.v_0, self.s = _kinetics(a, v_0, s)
 
     def __call__(self, v: Array) -> Array:
-        return self.a / (1 + jnp.exp((v - self.v_0) * (-1 / self.s)))
+        return self.a * jax.nn.sigmoid((v - self.v_0) * (1 / self.s))
 
 
 Rate = Exp | Linoid | Sigmoid
@@ -98,11 +109,11 @@ class Channel(eqx.Module):
         check_number("g", g, low=0.0)
         check_number("e", e)
         if not isinstance(gates, Mapping):
-            raise TypeError(f"gates={gates!r} is not a dictionary; give names")
+            raise TypeError(f"gates={shortened(gates)} is not a dictionary; give names")
         for name, gate in gates.items():
             check_name("gate", name)
             if not isinstance(gate, Gate):
-                raise TypeError(f"gate {name!r} is {gate!r}; give a Gate")
+                raise TypeError(f"gate {name!r} is {shortened(gate)}; give a Gate")
         self.g, self.e, self.gates = as_real(g), as_real(e), dict(gates)
 
     def current(self, values: Values, v: Array) -> Array:
@@ -157,15 +168,15 @@ class HodgkinHuxley(eqx.Module):
         v_th: ArrayLike = 0.0,
     ):
         if not isinstance(channels, Mapping):
-            raise TypeError(f"channels={channels!r} is not a dictionary; give names")
+            raise TypeError(f"channels={shortened(channels)} is not a dictionary; give names")
         seen: dict[str, str] = {}
         for name, channel in channels.items():
             check_name("channel", name)
             if not isinstance(channel, Channel):
-                raise TypeError(f"channel {name!r} is {channel!r}; give a Channel")
+                raise TypeError(f"channel {name!r} is {shortened(channel)}; give a Channel")
             for gate in channel.gates:
-                if gate == "v" or gate in seen:
-                    other = "the membrane" if gate == "v" else f"channel {seen[gate]!r}"
+                if gate in ("v", "refractory", *seen):
+                    other = f"channel {seen[gate]!r}" if gate in seen else "every cell"
                     raise ValueError(
                         f"gate {gate!r} of channel {name!r} has the name of a state of {other}; "
                         "give another"
@@ -274,8 +285,10 @@ class HodgkinHuxley(eqx.Module):
         return values
 
 
-def _kinetics(a: ArrayLike, v_0: ArrayLike, s: ArrayLike) -> tuple[Array, Array, Array]:
-    check_number("a", a, low=0.0)
+def _kinetics(
+    a: ArrayLike, v_0: ArrayLike, s: ArrayLike, low: float | None = 0.0
+) -> tuple[Array, Array, Array]:
+    check_number("a", a, low=low)
     check_number("v_0", v_0)
     check_number("s", s)
     slope = concrete(s)

@@ -19,11 +19,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def run_jsnn(args, seed, *more):
+def run_jsnn(seed, *more):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "numbers.json"
         command = [sys.executable, str(ROOT / "examples" / "gap_junctions.py"), "--json", str(out)]
-        command += ["--seed", str(seed), "--gap-weight", str(args.gap_weight), *more]
+        command += ["--seed", str(seed), *more]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return json.loads(out.read_text())
 
@@ -66,9 +66,11 @@ def main():
     ratios, sweeps = [], []
     for turn in range(args.turns):
         seed = turn + 1
-        ours = run_jsnn(args, seed, "--devices", str(args.devices))
-        peer, relaxed = run_nest(args, seed), run_jsnn(args, seed, "--exchange", "relaxation")
-        swept = run_jsnn(args, seed, "--sweep")
+        single = ["--gap-weight", str(args.gap_weight), "--devices", str(args.devices)]
+        ours = run_jsnn(seed, *single)
+        peer = run_nest(args, seed)
+        relaxed = run_jsnn(seed, *single, "--exchange", "relaxation")
+        swept = run_jsnn(seed, "--sweep")
         for name, numbers in (("jsnn", ours), ("NEST", peer), ("wfr", relaxed), ("sweep", swept)):
             show(name, numbers)
         ratios.append(peer["run_s"] / ours["run_s"])
