@@ -167,9 +167,7 @@ class RK4(eqx.Module):
                 lambda y, a, b, c, d: y + h / 6 * (a + 2 * b + 2 * c + d), y, a, b, c, d
             )
 
-        # A loop, because XLA fuses unrolled substeps and computes their stages over and over: the
-        # cost then grows with a power of the substeps (on CPU 30-fold for 4, 10 s to compile 8).
-        return substep(0, y) if self.substeps == 1 else lax.fori_loop(0, self.substeps, substep, y)
+        return substep(0, y) if k == 1 else _loop(0, k, substep, y)
 
 
 class Splitting(eqx.Module):
@@ -233,13 +231,18 @@ class Splitting(eqx.Module):
         membranes, *others = _turns([path for path, _ in leaves])
         start = [leaf for _, leaf in leaves]
         unflatten = lambda leaves: jax.tree.unflatten(structure, leaves)  # noqa: E731
-        advance = partial(_trapezoidal, field, system, unflatten)
+        # One function for each state, traced once and called in every place
+        slopes = [_alone(field, unflatten, i) for i in range(len(start))]
         # What is fused with what follows, XLA computes again in each kernel that wants it
         apart = lax.optimization_barrier
 
         def move(h: Any, turns: list[list[int]], leaves: list, current: Any) -> list:
             for turn in turns:
-                leaves = advance(leaves, turn, current, h)
+                new = list(leaves)
+                for i in turn:  # the trapezoidal rule, with all others held
+                    slope, rate = slopes[i](system, leaves, current)
+                    new[i] = leaves[i] + h * slope / (1 - h / 2 * rate)
+                leaves = new
             return leaves
 
         def substep(i: Any, ways: list, first: int) -> list:
@@ -266,13 +269,22 @@ class Splitting(eqx.Module):
         ways = [(apart(move(dt / n / 2, others, start, now)), now) for n in counts]
         done, ends = 0, []
         for first, n in enumerate(counts):
-            # Loops, since what is unrolled takes XLA three times as long to compile
-            ways = lax.fori_loop(done, n, partial(substep, first=first), ways)
+            ways = _loop(done, n, partial(substep, first=first), ways)
             ends.append(ways[0][0])
             done, ways = n, ways[1:]
         weights = _extrapolation(counts)
         pairs = zip(*ends, strict=True)
         return unflatten([sum(w * x for w, x in zip(weights, own, strict=True)) for own in pairs])
+
+
+def _loop(first: int, end: int, substep: Callable[[Any, Tree], Tree], y: Tree) -> Tree:
+    """Substeps in a loop, and in reverse each computed once more from its beginning.
+
+    XLA fuses unrolled substeps and computes their stages over and over: the cost then grows with a
+    power of the substeps (on CPU 30-fold for 4 of `RK4`, 10 s to compile 8). Kept for the reverse
+    pass, their stages took 66 times the memory and twice as long to compile.
+    """
+    return lax.fori_loop(first, end, jax.checkpoint(substep, prevent_cse=False), y)
 
 
 _LONGEST_SUBSTEP = 1 / 120  # ms; the upstroke of a spike changes rates e-fold in 0.03 ms
@@ -292,18 +304,18 @@ def _turns(paths: list[tuple]) -> list[list[int]]:
     return turns
 
 
-def _trapezoidal(field, system, unflatten, leaves, turn, current, h) -> list:
-    """The leaves of a turn over h, each by the trapezoidal rule with all others held."""
-    new = list(leaves)
-    for i in turn:
+def _alone(field: Field, unflatten: Callable[[list], Tree], i: int) -> Callable:
+    """Of the leaf i, the slope and its derivative with respect to the leaf itself."""
 
-        def alone(value: Array, i: int = i) -> Array:
+    @jax.jit
+    def slope_and_rate(system: Any, leaves: list, current: Any) -> tuple[Array, Array]:
+        def alone(value: Array) -> Array:
             moved = unflatten([*leaves[:i], value, *leaves[i + 1 :]])
             return jax.tree.leaves(field(system, moved, current))[i]
 
-        slope, rate = jax.jvp(alone, (leaves[i],), (jnp.ones_like(leaves[i]),))
-        new[i] = leaves[i] + h * slope / (1 - h / 2 * rate)
-    return new
+        return jax.jvp(alone, (leaves[i],), (jnp.ones_like(leaves[i]),))
+
+    return slope_and_rate
 
 
 def _extrapolation(counts: tuple[int, ...]) -> list[float]:

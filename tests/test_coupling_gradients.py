@@ -11,7 +11,7 @@ import jsnn
 from jsnn.connect import Pairs
 from jsnn.coupling import GapJunction
 from jsnn.exchange import Joint, WaveformRelaxation
-from jsnn.neurons import HodgkinHuxley
+from jsnn.neurons import Channel, Exp, Gate, HodgkinHuxley, Sigmoid
 from jsnn.record import States
 from jsnn.solvers import RK4, Splitting
 
@@ -24,9 +24,20 @@ FORMS = {
     "table": (16, [0, 5, 9], [1, 6, 2]),
     "edges": (16, [0, 0, 7, 0], [1, 2, 0, 3]),  # one row is long
 }
+
+
+def one_channel(i_e):
+    """The cell whose reverse pass through relaxation compiles in a third of the time."""
+    gate = Gate(Exp(0.1, 20.0, -50.0), Sigmoid(0.4, -10.0, -40.0), 2)
+    return HodgkinHuxley(
+        {"K": Channel(30.0, -80.0, {"n": gate})}, c_m=100.0, g_l=5.0, e_l=-60.0, v_0=-60.0, i_e=i_e
+    )
+
+
 CELLS = {
     "interneuron": (HodgkinHuxley.interneuron, 900.0),
     "squid": (HodgkinHuxley.squid, 2000.0),
+    "one channel": (one_channel, 500.0),
 }
 EXCHANGES = {
     "splitting": (Joint(), Splitting()),
@@ -118,13 +129,12 @@ def losses(net, target, steps=STEPS):
 
 def differences(loss, at, h):
     """Central differences in each component, from three distances: their error is of order h^6."""
-    moves = jnp.eye(at.size)
-
-    def one(move):
-        d = [(loss(at + k * h * move) - loss(at - k * h * move)) / (2 * k * h) for k in (1, 2, 3)]
-        return 1.5 * d[0] - 0.6 * d[1] + 0.1 * d[2]
-
-    return jax.lax.map(one, moves, batch_size=16)
+    k = jnp.asarray([1, 2, 3, -1, -2, -3])
+    moves = k[:, None, None] * h * jnp.eye(at.size)
+    # All in one batch, since the loss compiles once for it
+    found = jax.vmap(jax.vmap(loss))(at + moves)
+    slopes = (found[:3] - found[3:]) / (2 * h * k[:3, None])
+    return jnp.asarray([1.5, -0.6, 0.1]) @ slopes
 
 
 CASES = [
@@ -133,11 +143,9 @@ CASES = [
     ("table", "interneuron", "coarse splitting", None),
     ("edges", "interneuron", "coarse splitting", None),
     *((form, "interneuron", "rk4", None) for form in FORMS),
-    *((form, "interneuron", "rk4", 5.0) for form in FORMS),
-    ("dense", "squid", "rk4", None),
-    ("dense", "interneuron", "relaxed, a step", None),
+    ("table", "interneuron", "rk4", 5.0),
+    ("dense", "squid", "rk4", 5.0),
     ("table", "squid", "relaxed, a step", None),
-    ("dense", "squid", "relaxed, 1 ms", None),
     ("edges", "interneuron", "relaxed, 1 ms", 5.0),
     ("dense", "interneuron", "relaxed, splitting", None),
 ]
@@ -162,7 +170,7 @@ def test_gradient_equals_central_differences(x64, form, cell, exchange, conducta
 REVERSED = [
     ("dense", "interneuron", "coarse splitting"),
     ("table", "squid", "rk4"),
-    ("edges", "interneuron", "relaxed, a step"),
+    ("edges", "one channel", "relaxed, a step"),
 ]
 
 
