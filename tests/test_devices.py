@@ -117,6 +117,54 @@ def network(delivery=None, *, at_once=False):
     )
 
 
+def exchanges():
+    from jsnn.exchange import Joint, WaveformRelaxation
+
+    return {"joint": Joint(), "relaxed": WaveformRelaxation(0.6, 1e-5, 20)}
+
+
+def coupled(exchange):
+    """Cells that fire and are joined within and between populations, in each form of a step."""
+    import jax
+
+    import jsnn
+    from jsnn.connect import FixedTotalNumber, Pairs
+    from jsnn.coupling import GapJunction
+    from jsnn.neurons import LIF
+    from jsnn.receptors import Alpha
+    from jsnn.solvers import RK4
+
+    def cells(n):
+        law = LIF(c_m=100.0, i_e=np.linspace(100.0, 300.0, n))
+        v = np.linspace(-70.0, -56.0, n)
+        return jsnn.Population(law, n, {"x": Alpha(1.0)}, solver=RK4(2), initial={"v": v})
+
+    star = Pairs(np.zeros(299, int), np.arange(1, 300))
+    rules = {
+        "dense": ("few", "few", FixedTotalNumber(40)),
+        "table": ("wide", "wide", FixedTotalNumber(600)),
+        "edges": ("wide", "wide", star),
+        "between": ("wide", "few", FixedTotalNumber(20)),
+    }
+    built = jsnn.Network(
+        {"wide": cells(300), "few": cells(10)},
+        {"p": jsnn.Projection("wide", "few", FixedTotalNumber(500), weight=20.0, delay=0.6)},
+        couplings={
+            name: GapJunction(pre, post, rule, conductance=0.5)
+            for name, (pre, post, rule) in rules.items()
+        },
+        dt=0.1,
+        key=jax.random.key(3),
+        exchange=exchange,
+    )
+    forms = {
+        name: (own.ways[0].dense, own.ways[0].table is None)
+        for name, own in built.couplings.items()
+    }
+    assert forms["dense"][0] and forms["table"] == (False, False) and forms["edges"][1]
+    return built
+
+
 def recorders():
     from jsnn.record import Counts, Spikes, States, SynapseStates
 
@@ -141,6 +189,7 @@ def main(path):
 
     jax.config.update("jax_num_cpu_devices", max(COUNTS))
     import jsnn
+    from jsnn.record import Spikes, States
 
     placed = {1: network()}
     placed |= {count: placed[1].on(count) for count in COUNTS[1:]}
@@ -166,6 +215,17 @@ def main(path):
     for count in COUNTS[:2]:
         placed[count] = now.on(count)
         run("at-once", count, now.init(jax.random.key(4)))
+    for segment, exchange in exchanges().items():
+        joined = coupled(exchange)
+        for count in COUNTS:
+            state = joined.init(jax.random.key(4))
+            record = {name: States(name, "v") for name in ("wide", "few")}
+            record |= {f"{name} fired": Spikes(name) for name in ("wide", "few")}
+            solution = jsnn.simulate(joined.on(count), state, 150, record)
+            for name in ("wide", "few"):
+                made[f"{segment} {count} {name}"] = np.asarray(solution.records[name].values)
+                fired = np.asarray(solution.records[f"{name} fired"].raster)
+                made[f"{segment} {count} {name} fired"] = fired
     placed = {1: network()}
     placed |= {count: placed[1].on(count) for count in COUNTS[1:]}
     for before, after in SEGMENTS:
@@ -236,6 +296,18 @@ def test_spikes_that_arrive_at_once(runs):
 def test_segment_sum_gives_the_same_spikes(runs, count):
     for name in ("wide", "few", "one"):
         np.testing.assert_array_equal(runs[f"first 1 {name}"], runs[f"summed {count} {name}"])
+
+
+@pytest.mark.parametrize("segment", ["joint", "relaxed"])
+@pytest.mark.parametrize("count", COUNTS[1:])
+def test_coupled_cells(runs, segment, count):
+    """Sums over partners may round apart, since each device makes its own product."""
+    for name in ("wide", "few"):
+        one, several = runs[f"{segment} 1 {name}"], runs[f"{segment} {count} {name}"]
+        fired = runs[f"{segment} 1 {name} fired"]
+        assert fired.any() and one.shape == several.shape
+        np.testing.assert_array_equal(fired, runs[f"{segment} {count} {name} fired"])
+        np.testing.assert_allclose(one, several, rtol=0, atol=1e-3)
 
 
 def test_more_devices_than_there_are():
