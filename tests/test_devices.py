@@ -119,11 +119,15 @@ def network(delivery=None, *, at_once=False):
 
 def exchanges():
     from jsnn.exchange import Joint, WaveformRelaxation
+    from jsnn.solvers import RK4, Splitting
 
-    return {"joint": Joint(), "relaxed": WaveformRelaxation(0.6, 1e-5, 20)}
+    return {
+        "joint": (Joint(), Splitting((2, 4))),
+        "relaxed": (WaveformRelaxation(0.6, 1e-5, 20), RK4(2)),
+    }
 
 
-def coupled(exchange):
+def coupled(exchange, solver):
     """Cells that fire and are joined within and between populations, in each form of a step."""
     import jax
 
@@ -132,12 +136,11 @@ def coupled(exchange):
     from jsnn.coupling import GapJunction
     from jsnn.neurons import LIF
     from jsnn.receptors import Alpha
-    from jsnn.solvers import RK4
 
     def cells(n):
         law = LIF(c_m=100.0, i_e=np.linspace(100.0, 300.0, n))
         v = np.linspace(-70.0, -56.0, n)
-        return jsnn.Population(law, n, {"x": Alpha(1.0)}, solver=RK4(2), initial={"v": v})
+        return jsnn.Population(law, n, {"x": Alpha(1.0)}, solver=solver, initial={"v": v})
 
     star = Pairs(np.zeros(299, int), np.arange(1, 300))
     rules = {
@@ -215,8 +218,8 @@ def main(path):
     for count in COUNTS[:2]:
         placed[count] = now.on(count)
         run("at-once", count, now.init(jax.random.key(4)))
-    for segment, exchange in exchanges().items():
-        joined = coupled(exchange)
+    for segment, how in exchanges().items():
+        joined = coupled(*how)
         for count in COUNTS:
             state = joined.init(jax.random.key(4))
             record = {name: States(name, "v") for name in ("wide", "few")}

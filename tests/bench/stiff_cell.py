@@ -132,7 +132,7 @@ def draw(rows: list[tuple[str, Case, float, float, float]], path: str) -> None:
                 axes.annotate(
                     row[1].label,
                     (row[2], row[column]),
-                    xytext=(5, 4),
+                    xytext=(-36, -10) if "three" in family and column == 3 else (5, 4),
                     textcoords="offset points",
                     fontsize="x-small",
                     color=f"C{place}",
