@@ -98,15 +98,15 @@ def test_driven_cells(x64, driven):
     error = largest(ours["V_m"], driven.exact, driven.far)
     their_error = largest(driven.theirs["V_m"], driven.exact, driven.far)
     if driven.model == "hh_psc_alpha":  # nearer than NEST's
-        assert np.max(error) < 3e-4 and np.max(their_error) < 5e-4
+        assert np.max(error) < 1e-4 and np.max(their_error) < 5e-4
     else:
         assert np.max(error) < 0.01 and np.max(their_error) < 1e-4
     for name, gate in (("Act_m", "m"), ("Inact_h", "h"), ("Act_n", "n"), ("Inact_p", "p")):
         assert (name in driven.theirs) == (gate in "mhn" or driven.model == "hh_psc_alpha_gap")
         if name in driven.theirs:
-            assert np.max(largest(ours[name], driven.theirs[name], driven.far)) < 3e-4
+            assert np.max(largest(ours[name], driven.theirs[name], driven.far)) < 2e-4
     for name in ("I_syn_ex", "I_syn_in"):  # pA by hundreds
-        assert np.max(largest(ours[name], driven.theirs[name])) < 1e-3
+        assert np.max(largest(ours[name], driven.theirs[name])) < 5e-4
 
 
 def test_convergence(x64, driven):
@@ -162,7 +162,7 @@ def test_gap_junctions(x64, joined):
     # One maximum lies between two steps: it is NEST's and ours a step after DOP853's
     assert set(spikes) ^ set(joined.exact_spikes) == {(3699, 1), (3700, 1)}
     error = largest(v, joined.exact, joined.far)
-    assert np.max(error[:2]) < 0.01 and np.max(error) < 0.012
+    assert np.max(error) < 0.004
     assert np.max(largest(joined.theirs[True], joined.exact, joined.far)) < 0.04
 
     held, held_spikes = joined.ours(LAST_STEP)
@@ -174,15 +174,14 @@ def test_gap_junctions(x64, joined):
     assert all(np.max(np.abs(steps[cell] - their_steps[cell])) <= 1 for cell in range(6))
     assert np.max(largest(held, joined.theirs[False], joined.far)) < 0.4
     held_error = largest(held, joined.exact, joined.far)
-    assert np.all(held_error > 20 * error) and np.max(held_error) > 200 * np.max(error)
+    assert np.all(held_error > 50 * error) and np.max(held_error) > 500 * np.max(error)
 
 
 def test_waveform_relaxation(x64, joined):
     """NEST relaxes the same polynomials until nothing changes by 1e-4 mV."""
     v, spikes = joined.ours(WaveformRelaxation())
-    moved = set(spikes) ^ set(joined.their_spikes[True])
-    assert moved <= {(5226, 3), (5227, 3)}
-    assert np.max(largest(v, joined.theirs[True], joined.far)) < 0.012
+    assert spikes == joined.their_spikes[True]
+    assert np.max(largest(v, joined.theirs[True], joined.far)) < 0.004
 
 
 @pytest.fixture

@@ -129,6 +129,7 @@ def draw(rows: list[tuple[str, Case, float, float, float]], path: str) -> None:
             cost, error = [row[2] for row in own], [row[column] for row in own]
             axes.plot(cost, error, f"{'osD^v'[place]}-", color=f"C{place}", label=family)
             for row in own:
+                # Its neighbour's label is to the right
                 axes.annotate(
                     row[1].label,
                     (row[2], row[column]),
