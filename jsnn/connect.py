@@ -251,8 +251,19 @@ def connect(
     Raises `TypeError` or `ValueError` for what cannot be drawn: impossible degrees, empty
     populations, indices out of range.
     """
-    if isinstance(rule, type) or not isinstance(rule, Rule):
-        raise TypeError(f"rule={rule!r} is no connection rule; give one, as FixedIndegree(10)")
+    return draw_edges(rule, generator(seed_or_key), n_pre, n_post, pre_ids, post_ids)
+
+
+def draw_edges(
+    rule: Rule,
+    rng: Generator,
+    n_pre: int,
+    n_post: int,
+    pre_ids: ArrayLike | None,
+    post_ids: ArrayLike | None,
+) -> Edges:
+    """Check the cells, draw the edges of a rule between them, and sort these."""
+    check_rule("rule", rule)
     n_pre, n_post = population_size("n_pre", n_pre), population_size("n_post", n_post)
     if pre_ids is None and post_ids is None:
         pre_ids, post_ids = np.arange(n_pre), np.arange(n_pre, n_pre + n_post)
@@ -262,7 +273,7 @@ def connect(
     for end, ids, n in (("pre", pre_ids, n_pre), ("post", post_ids, n_post)):
         if ids.size != n:
             raise ValueError(f"{end}_ids has length {ids.size}; give n_{end}={n} identities")
-    pre, post = rule.draw(generator(seed_or_key), pre_ids, post_ids)
+    pre, post = rule.draw(rng, pre_ids, post_ids)
     return sort_edges(pre, post, n_pre, n_post)[0]
 
 
@@ -281,6 +292,20 @@ def generator(seed_or_key: int | Array | np.ndarray) -> Generator:
     return np.random.default_rng(np.asarray(key).tolist())
 
 
+def check_rule(name: str, rule: Any) -> None:
+    if isinstance(rule, type) or not isinstance(rule, Rule):
+        raise TypeError(f"{name}={rule!r} is no connection rule; give one, as FixedIndegree(10)")
+
+
+def probability(name: str, value: Any) -> float:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        raise TypeError(f"{name}={value!r} is not a number; give one from 0 to 1")
+    value = float(value)
+    if not 0 <= value <= 1:  # NaN as well
+        raise ValueError(f"{name}={value!r} is no probability; give one from 0 to 1")
+    return value
+
+
 def _find_own(ids: np.ndarray, among: np.ndarray, autapses: bool) -> np.ndarray:
     """Where in `among` each cell finds itself, and -1 for nowhere or where that is allowed."""
     own = np.full(ids.size, -1, np.int32)
@@ -294,17 +319,12 @@ def _check_fields(rule: Any) -> None:
     """Check the fields of a rule and make plain Python numbers of them."""
     for name in (field.name for field in dataclasses.fields(rule)):
         value, full_name = getattr(rule, name), f"{type(rule).__name__}: {name}"
-        is_bool = isinstance(value, (bool, np.bool_))
         if name in ("autapses", "multapses"):
-            if not is_bool:
+            if not isinstance(value, (bool, np.bool_)):
                 raise TypeError(f"{full_name}={value!r} is not a boolean; give True or False")
             value = bool(value)
         elif name == "p":
-            if is_bool or not isinstance(value, Real):
-                raise TypeError(f"{full_name}={value!r} is not a number; give one from 0 to 1")
-            value = float(value)
-            if not 0 <= value <= 1:  # NaN as well
-                raise ValueError(f"{full_name}={value!r} is no probability; give one from 0 to 1")
+            value = probability(full_name, value)
         else:
             value = whole_number(full_name, value)
         object.__setattr__(rule, name, value)
