@@ -1,4 +1,4 @@
-"""Checks of what `plot` is given beside spikes: figures, axes, labels, groups and resolutions."""
+"""Checks of what `plot` is given beside spikes: figures, axes, samples, groups and the like."""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jsnn._math import shortened
-from jsnn._spike_checks import number, window
+from jsnn._spike_checks import number, real_array, window
 
 _MOST_PIXELS = 2**29  # 2 GiB of memory
 _MOST_BINS = 200_000  # take 2 seconds to draw, and a screen shows some thousand
@@ -60,6 +60,35 @@ def bins(bin_ms: float, span: float) -> None:
             f"bin_ms is {bin_ms:g}, which makes {span / bin_ms:,.0f} bins; a picture shows at most "
             f"{_MOST_BINS:,}. Give wider ones, as bin_ms={span / 1000:.2g}, or histogram=False."
         )
+
+
+def sample_times(times: Any) -> np.ndarray:
+    stamps = real_array("times", times)
+    if stamps.ndim != 1:
+        raise ValueError(f"times has shape {stamps.shape}; it must be one-dimensional, [T].")
+    return stamps
+
+
+def lines(values: Any, n_samples: int) -> np.ndarray:
+    """The samples of any number of cells, `[T, k]`."""
+    states = real_array("values", values, "iufb")
+    if states.ndim not in (1, 2) or len(states) != n_samples:
+        raise ValueError(
+            f"values has shape {states.shape}; it must be [T] or [T, k] with T = {n_samples}, the "
+            "length of times."
+        )
+    return states.reshape(n_samples, -1) if n_samples else np.empty((0, 1))
+
+
+def over_cells(name: str, values: Any, n_samples: int) -> np.ndarray:
+    """The samples of at least one cell, whose mean is defined."""
+    states = real_array(name, values, "iufb")
+    if states.ndim != 2 or len(states) != n_samples or not states.shape[1]:
+        raise ValueError(
+            f"{name} has shape {states.shape}; it must be [T, k] with T = {n_samples}, the length "
+            "of times, and k cells, at least 1."
+        )
+    return states
 
 
 def names(labels: Any, n: int) -> list[Any]:

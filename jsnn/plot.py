@@ -1,4 +1,4 @@
-"""Pictures of a simulation: raster with rate histogram, traces, population rates.
+"""Pictures of a simulation: raster with rate histogram, traces, means over cells, rates.
 
 Every function takes arrays and returns the `matplotlib.figure.Figure` that holds the picture.
 None touches pyplot's state, so they work without a display and leave open figures alone; in a
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from jsnn import _plot_checks as checks
 from jsnn import analysis
-from jsnn._spike_checks import as_path, number, real_array, spikes, whole
+from jsnn._spike_checks import as_path, number, spikes, whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -153,24 +153,45 @@ def traces(
     **Arguments:** `times` (ms) is `[T]`, `values` is `[T]` or `[T, k]`, `labels` names the k lines
     in a legend, `ax` are axes to draw into.
     """
-    stamps, states = real_array("times", times), real_array("values", values, "iufb")
-    if stamps.ndim != 1:
-        raise ValueError(f"times has shape {stamps.shape}; it must be one-dimensional, [T].")
-    if states.ndim not in (1, 2) or len(states) != len(stamps):
-        raise ValueError(
-            f"values has shape {states.shape}; it must be [T] or [T, k] with T = {len(stamps)}, "
-            "the length of times."
-        )
-    states = states.reshape(len(stamps), -1) if len(stamps) else np.empty((0, 1))
+    stamps = checks.sample_times(times)
+    states = checks.lines(values, stamps.size)
     names = None if labels is None else checks.names(labels, states.shape[1])
-    figure, axes = _single(ax)
+    figure, axes = _single(ax, title)
     lines = axes.plot(stamps, states, linewidth=1.0)
     axes.set_xmargin(0)
     axes.set(xlabel=_TIME, ylabel=ylabel)
-    if title is not None:
-        axes.set_title(title)
     if names is not None:
         axes.legend(lines, names, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def dynamics(
+    times: ArrayLike,
+    values: ArrayLike,
+    *,
+    right: ArrayLike | None = None,
+    label: str | None = None,
+    right_label: str | None = None,
+    color: "ColorType" = "tab:blue",
+    right_color: "ColorType" = "tab:green",
+    title: str | None = None,
+    ax: "Axes | None" = None,
+) -> "Figure":
+    """The mean over cells as a line, and the standard deviation over cells as a band around it.
+
+    **Arguments:** `times` (ms) is `[T]`, `values` is `[T, k]` for k cells, and `right` a second
+    quantity, `[T, m]`, with its own axis at the right. `label` and `right_label` are what these
+    axes say, in the colours of their lines, and `ax` are axes to draw into. The band is mean ±
+    √(Σ (value - mean)² / k); where a cell is not finite, it and the line have a gap.
+    """
+    stamps = checks.sample_times(times)
+    states = checks.over_cells("values", values, stamps.size)
+    others = None if right is None else checks.over_cells("right", right, stamps.size)
+    figure, axes = _single(ax, title)
+    _draw_mean(axes, stamps, states, color, label)
+    axes.set_xlabel(_TIME)
+    if others is not None:
+        _draw_mean(axes.twinx(), stamps, others, right_color, right_label)
     return figure
 
 
@@ -192,15 +213,13 @@ def population_rate(
     (`figure.axes[0]`) to compare several populations, and a `label` for each.
     """
     edges, rate = analysis.population_rate(times, n, bin_ms, start, stop)
-    figure, axes = _single(ax)
+    figure, axes = _single(ax, title)
     heights = np.append(rate, rate[-1])
     axes.step(edges, heights, where="post", label=label, color=color, linewidth=1.0)
     axes.set_xmargin(0)
     axes.set(xlabel=_TIME, ylabel=_RATE)
     # auto: the next population in these axes may need more room.
     axes.set_ylim(bottom=0, auto=True)
-    if title is not None:
-        axes.set_title(title)
     if label is not None:
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
@@ -282,6 +301,19 @@ def _draw_rates(
     axes.set_ylim(0, int(1.1 * peak) + 5 if peak >= 5 else (1.2 * peak or 1.0))
 
 
+def _draw_mean(
+    axes: "Axes", stamps: np.ndarray, states: np.ndarray, color: "ColorType", label: str | None
+) -> None:
+    with np.errstate(invalid="ignore"):  # of infinite values
+        mean, sd = states.mean(1, np.float64), states.std(1, np.float64)
+    axes.fill_between(stamps, mean - sd, mean + sd, color=color, alpha=0.3, linewidth=0)
+    axes.plot(stamps, mean, color=color, linewidth=1.5)
+    axes.set_xmargin(0)
+    axes.tick_params(axis="y", labelcolor=color)
+    if label is not None:
+        axes.set_ylabel(label, color=color)
+
+
 def _coloured(
     groups: Mapping[str, Cells] | None, cells: NDArray[np.integer], color: "ColorType"
 ) -> list[tuple[str, NDArray[np.bool_], "ColorType"]]:
@@ -357,10 +389,12 @@ def _below(ax: "Axes") -> "Axes":
     return ax.figure.add_axes((left, bottom, width, unit * _HEIGHTS[1]), sharex=ax)
 
 
-def _single(ax: "Axes | None") -> tuple["Figure", "Axes"]:
+def _single(ax: "Axes | None", title: str | None) -> tuple["Figure", "Axes"]:
     from matplotlib.figure import Figure
 
     if ax is None:
         ax = Figure(figsize=(6.4, 3.2), layout="constrained").subplots()
     checks.axes(ax)
+    if title is not None:
+        ax.set_title(title)
     return cast(Figure, ax.get_figure(root=True)), ax

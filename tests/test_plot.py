@@ -217,6 +217,86 @@ def test_traces():
     assert plot.traces([], []).axes[0].get_ylabel() == "Membrane potential (mV)"
 
 
+def band(axes, times):
+    """The lower and the upper edge of the shaded area, as its outline gives them."""
+    ((outline,),) = [shape.get_paths() for shape in axes.collections]
+    corners = np.asarray(outline.vertices)
+    at = [corners[corners[:, 0] == time, 1] for time in times]
+    return np.array([own.min() for own in at]), np.array([own.max() for own in at])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_dynamics_are_means_and_deviations(dtype):
+    rng = np.random.default_rng(3)
+    times = np.arange(1.0, 41.0)
+    ip3, calcium = (
+        (500 + rng.normal(size=(40, n)) * np.arange(1, 41)[:, None]).astype(dtype) for n in (5, 8)
+    )
+    figure = plot.dynamics(times, ip3, right=calcium)
+    for axes, values in zip(figure.axes, (ip3, calcium), strict=True):
+        mean = [sum(map(float, row)) / len(row) for row in values]
+        squares = [
+            sum((float(value) - centre) ** 2 for value in row) / len(row)
+            for row, centre in zip(values, mean, strict=True)
+        ]
+        (line,) = axes.lines
+        np.testing.assert_array_equal(line.get_xdata(), times)
+        np.testing.assert_allclose(line.get_ydata(), mean, rtol=1e-12)
+        low, high = band(axes, times)
+        np.testing.assert_allclose(low, np.subtract(mean, np.sqrt(squares)), rtol=1e-12)
+        np.testing.assert_allclose(high, np.add(mean, np.sqrt(squares)), rtol=1e-12)
+        assert axes.get_xlim() == (1.0, 40.0)
+
+
+def test_dynamics_have_an_axis_for_each_quantity():
+    values, other = [[0.0, 2.0], [1.0, 3.0]], [[1e3], [2e3]]
+    labels = {"label": "IP$_3$ (µM)", "right_label": "Ca$^{2+}$ (nM)"}
+    figure = plot.dynamics([1.0, 2.0], values, right=other, title="Astrocytes", **labels)
+    left, right = figure.axes
+    assert left.get_shared_x_axes().joined(left, right)
+    assert (left.get_xlabel(), right.get_xlabel()) == ("Time (ms)", "")
+    assert left.get_title() == "Astrocytes"
+    assert left.get_ylim()[1] < 10 and right.get_ylim()[0] > 500
+    for axes, side, label, color in [
+        (left, "left", "IP$_3$ (µM)", "tab:blue"),
+        (right, "right", "Ca$^{2+}$ (nM)", "tab:green"),
+    ]:
+        assert axes.yaxis.get_label_position() == side
+        assert axes.get_ylabel() == label
+        assert axes.lines[0].get_color() == axes.yaxis.label.get_color() == color
+        assert {tick.get_color() for tick in axes.get_yticklabels()} == {color}
+        shade = matplotlib.colors.to_rgba(color, axes.collections[0].get_alpha())
+        np.testing.assert_allclose(axes.collections[0].get_facecolor(), [shade])
+        assert 0 < shade[3] < 1
+    assert {tick.get_color() for tick in left.get_xticklabels()} == {"black"}
+
+
+def test_dynamics_draw_where_they_are_told(tmp_path):
+    figure = Figure(layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    assert plot.dynamics([1.0, 2.0], np.eye(2), right=np.eye(2), ax=upper) is figure
+    currents = {"label": "SIC (pA)", "color": "tab:purple"}
+    assert plot.dynamics([1.0, 2.0], np.eye(2), ax=lower, **currents) is figure
+    assert len(figure.axes) == 3 and [len(axes.lines) for axes in figure.axes] == [1, 1, 1]
+    assert lower.lines[0].get_color() == lower.yaxis.label.get_color() == "tab:purple"
+    assert upper.get_ylabel() == "" and lower.get_ylabel() == "SIC (pA)"
+    plot.save(figure, tmp_path / "panels.png")
+    tight = figure.get_tightbbox()
+    assert tight.x0 >= 0 and tight.y0 >= 0
+    assert tight.x1 <= figure.get_figwidth() and tight.y1 <= figure.get_figheight()
+
+
+def test_dynamics_leave_gaps_where_no_mean_is(tmp_path):
+    values = np.arange(12.0).reshape(6, 2)
+    values[2:4] = [[np.nan, 0.0], [np.inf, -np.inf]]
+    figure = plot.dynamics(np.arange(6.0), values)
+    drawn = figure.axes[0].lines[0].get_ydata()
+    np.testing.assert_array_equal(drawn, [0.5, 2.5, np.nan, np.nan, 8.5, 10.5])
+    assert len(figure.axes[0].collections[0].get_paths()) == 2
+    plot.save(figure, tmp_path / "gaps.png")
+    plot.save(plot.dynamics([], np.empty((0, 3)), right=np.empty((0, 1))), tmp_path / "empty.png")
+
+
 def test_population_rate():
     times, _ = spikes()
     figure = plot.population_rate(times, 30, 10.0, 0.0, 500.0, label="all")
@@ -255,6 +335,7 @@ from jsnn import plot
 assert "matplotlib" not in sys.modules
 plot.save(plot.raster([1.0, 2.0], [0, 1]), {str(tmp_path / "a.png")!r})
 plot.save(plot.traces([1.0, 2.0], [0, 1]), {str(tmp_path / "b.png")!r})
+plot.save(plot.dynamics([1.0, 2.0], [[0], [1]]), {str(tmp_path / "c.png")!r})
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -284,6 +365,12 @@ assert "matplotlib.pyplot" not in sys.modules
         (lambda: plot.traces([[1.0]], [1.0]), r"times has shape \(1, 1\)"),
         (lambda: plot.traces([1.0], [1.0, 2.0]), r"values has shape \(2,\); .* T = 1"),
         (lambda: plot.traces([1.0], [[1.0, 2.0]], labels=["a"]), r"labels is \['a'\]; .* 2 names"),
+        (lambda: plot.dynamics([[1.0]], [[1.0]]), r"times has shape \(1, 1\)"),
+        (lambda: plot.dynamics([1.0], [1.0]), r"values has shape \(1,\); .* \[T, k\]"),
+        (lambda: plot.dynamics([1.0], [[1.0], [2.0]]), r"values has shape \(2, 1\); .* T = 1"),
+        (lambda: plot.dynamics([1.0], [[]]), r"values has shape \(1, 0\); .* at least 1"),
+        (lambda: plot.dynamics([1.0], [[1.0]], right=[[1.0]] * 2), r"right has shape \(2, 1\)"),
+        (lambda: plot.dynamics([1.0], [[1.0]], right=[]), r"right has shape \(0,\)"),
     ],
 )
 def test_bad_input_is_named(call, words):
@@ -332,6 +419,9 @@ SPIKES: Any = ([1.0], [0])
         (plot.traces, ([1.0], ["a"]), {}, r"values is \['a'\]; .* real numbers"),
         (plot.traces, ([1.0], [1j]), {}, r"values is \[1j\]; .* real numbers"),
         (plot.traces, ([None], [1.0]), {}, r"times is \[None\]; .* real numbers"),
+        (plot.dynamics, ([1.0], [["a"]]), {}, r"values is \[\['a'\]\]; .* real numbers"),
+        (plot.dynamics, ([1.0], [[1.0]]), {"right": [[1j]]}, r"right is \[\[1j\]\]; .* real"),
+        (plot.dynamics, ([1.0], [[1.0]]), {"ax": Figure()}, r"ax is <Figure .*; .* axes of"),
         (plot.save, ("new/a.png", Figure()), {}, r"fig is 'new/a.png'; .* figure first"),
         (plot.save, (Figure(), None), {}, r"path is None; .* name of a file"),
         (plot.save, (Figure(), "new/a.png"), {"dpi": "a"}, r"dpi is 'a'; .* dots per inch"),
