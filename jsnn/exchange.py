@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from jsnn._math import NEVER, check_scalar, plain, real_dtype, whole_steps
 from jsnn.coupling import Coupled
-from jsnn.population import Coefficients, Current, Population, PopulationState
+from jsnn.population import Coefficients, Current, Moved, Population, PopulationState
 
 Populations = Mapping[str, Population]
 States = dict[str, PopulationState]
@@ -167,6 +167,12 @@ def check_groups(
                     f"population {name!r}: solver={populations[name].solver!r} advances cells one "
                     "by one, but it is coupled; give RK4() or Splitting()"
                 )
+            if populations[name].neuron.resets_within:
+                raise ValueError(
+                    f"population {name!r}: {type(populations[name].neuron).__name__} cells reset "
+                    "within a step, and cannot be joined by gap junctions; give LIF or "
+                    "HodgkinHuxley"
+                )
             if populations[name].solver != solver:
                 raise ValueError(
                     f"populations {first!r} and {name!r} are coupled and advance together, but "
@@ -187,7 +193,7 @@ def move(
     coupled: Coupled,
     waves: Waves | None,
     dt: float,
-) -> States:
+) -> dict[str, Moved]:
     """A group of populations over one step, before arrivals and threshold."""
     if not coupled.between:
         return {
@@ -206,7 +212,7 @@ def move_together(
     currents: Mapping[str, Array],
     coupled: Coupled,
     dt: float,
-) -> States:
+) -> dict[str, Moved]:
     """A group over one step as a single system, with one solver."""
     fields = {name: own.field(states[name]) for name, own in populations.items()}
 
@@ -233,7 +239,7 @@ def move_apart(
     coupled: Coupled,
     waves: Waves,
     dt: float,
-) -> tuple[States, dict[str, tuple[Array, Array]]]:
+) -> tuple[dict[str, Moved], dict[str, tuple[Array, Array]]]:
     """Each population over one step, under waveforms `[order + 1, n]` of its partners; and the
     slopes of its membranes at both ends, in mV a step."""
     moved, slopes = {}, {}
@@ -255,7 +261,7 @@ def move_apart(
             return dt * field(own.system, y, drive(at, y))["cell"]["v"]
 
         moved[name] = population.move(own, state, drive, dt)
-        slopes[name] = slope(0.0, state), slope(1.0, moved[name])
+        slopes[name] = slope(0.0, state), slope(1.0, moved[name].state)
     return moved, slopes
 
 
@@ -281,17 +287,16 @@ def relax(
             moved, slopes = move_apart(
                 populations, coefficients, states, currents, coupled, waves, dt
             )
+            ends = {name: own.state.cell["v"] for name, own in moved.items()}
             own = {
-                name: _polynomial(
-                    exchange.order, states[name].cell["v"], moved[name].cell["v"], *slopes[name]
-                )
+                name: _polynomial(exchange.order, states[name].cell["v"], ends[name], *slopes[name])
                 for name in populations
             }
             after = {
                 name: p.finish(coefficients[name], states[name], moved[name], arrivals[name])[0]
                 for name, p in populations.items()
             }
-            return after, (own, {name: moved[name].cell["v"] for name in populations})
+            return after, (own, ends)
 
         mine = {name: states[name] for name in populations}
         _, (own, ends) = lax.scan(one, mine, (tuple(window), waves))

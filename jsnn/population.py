@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jsnn import _resets
 from jsnn._math import (
     as_real,
     check_cells,
@@ -24,13 +25,15 @@ from jsnn._math import (
     unknown,
     whole_steps_array,
 )
+from jsnn.astrocytes import LiRinzel
 from jsnn.distributions import Distribution, is_distribution
-from jsnn.neurons import LIF, HodgkinHuxley
+from jsnn.neurons import LIF, AdEx, HodgkinHuxley
 from jsnn.receptors import Delta, Receptor
-from jsnn.solvers import RK4, Drive, Exact, Field, Solver, Splitting
+from jsnn.solvers import RK4, Drive, Exact, Field, Piecewise, Solver, Splitting
 from jsnn.surrogate import Triangular
 
-Neuron = LIF | HodgkinHuxley
+Neuron = LIF | AdEx | HodgkinHuxley
+Cell = Neuron | LiRinzel
 Values = dict[str, Array]
 _SHORTEST = 1e-3  # of a time constant, in steps: beyond it the propagator runs out of digits
 
@@ -53,11 +56,20 @@ class Current(NamedTuple):
 
 
 class PopulationState(eqx.Module):
-    """`cell` and `receptors` by name, each `[n]`; `refractory` counts the frozen steps left."""
+    """`cell` and `receptors` by name, each `[n]`; `refractory` counts the frozen steps left;
+    `slow` are the slow currents of the next step by coupling (pA)."""
 
     cell: Values
     receptors: dict[str, Values]
     refractory: Array
+    slow: Values = eqx.field(default_factory=dict)
+
+
+class Moved(NamedTuple):
+    """Where a solver leaves a population, and the spikes of a law that resets within the step."""
+
+    state: PopulationState
+    spikes: _resets.Spikes | None
 
 
 class Coefficients(NamedTuple):
@@ -73,7 +85,7 @@ class Population(eqx.Module):
 
     **Arguments:**
 
-    - `neuron`: the law and its parameters, each a scalar or `[n]`.
+    - `neuron`: the law and its parameters, each a scalar or `[n]`; of a neuron or an astrocyte.
     - `n`: the number of cells.
     - `receptors`: named filters of the arriving spikes.
     - `solver`: `Exact()` where the system is linear (default there), else `RK4()` (default),
@@ -88,7 +100,7 @@ class Population(eqx.Module):
     names, and `Exact` for a system that is not linear.
     """
 
-    neuron: Neuron
+    neuron: Cell
     receptors: dict[str, Receptor]
     solver: Solver
     surrogate: Triangular
@@ -98,7 +110,7 @@ class Population(eqx.Module):
 
     def __init__(
         self,
-        neuron: Neuron,
+        neuron: Cell,
         n: int,
         receptors: Mapping[str, Receptor] | None = None,
         *,
@@ -112,8 +124,8 @@ class Population(eqx.Module):
         if n < 1:
             raise ValueError(f"n={n}: a population has at least one cell")
         self.n = int(n)
-        if not isinstance(neuron, Neuron):
-            raise TypeError(f"neuron={neuron!r} is no neuron; give one, as LIF()")
+        if not isinstance(neuron, Cell):
+            raise TypeError(f"neuron={neuron!r} is no neuron or astrocyte; give one, as LIF()")
         for kind, given in (("receptors", receptors), ("slices", slices), ("initial", initial)):
             if given is not None and not isinstance(given, Mapping):
                 raise TypeError(f"{kind}={shortened(given)} is not a dictionary; give names")
@@ -129,6 +141,11 @@ class Population(eqx.Module):
                 raise TypeError(
                     f"receptor {name!r} is {receptor!r}; give Delta, Exponential, Alpha"
                 )
+            if not neuron.is_spiking and not isinstance(receptor, Delta):
+                raise ValueError(
+                    f"receptor {name!r} is {type(receptor).__name__}, but arrivals at an "
+                    f"astrocyte have no time course of their own; give Delta()"
+                )
         conductances = [name for name, r in self.receptors.items() if r.is_conductance]
         is_linear = neuron.is_linear and not conductances
         usual = Exact() if is_linear else Splitting() if neuron.is_stiff else RK4()
@@ -140,6 +157,11 @@ class Population(eqx.Module):
             raise ValueError(
                 f"solver=Exact() wants a linear system, but {why}; use RK4(), Splitting(), "
                 "ExponentialEuler() or Euler()"
+            )
+        if neuron.resets_within and not isinstance(self.solver, Piecewise):
+            raise ValueError(
+                f"solver={self.solver!r} does not find the spikes of {type(neuron).__name__} "
+                "within a step; give RK4(), ExponentialEuler() or Euler()"
             )
         self.surrogate = Triangular() if surrogate is None else surrogate
         self.slices = tuple(
@@ -224,10 +246,18 @@ class Population(eqx.Module):
                         f"at least {_SHORTEST * dt:g} ms"
                     )
         self._check_cells()
-        t_ref = concrete(self.neuron.t_ref)
+        t_ref = concrete(self._t_ref)
         if t_ref is not None:
             whole_steps_array("t_ref", t_ref, dt)
         return self
+
+    @property
+    def _t_ref(self) -> Array:
+        return self.neuron.t_ref if isinstance(self.neuron, Neuron) else as_real(0.0)
+
+    def wants_positive(self, receptor: str) -> bool:
+        """Whether weights onto a receptor must not be negative."""
+        return self.receptors[receptor].is_conductance or not self.neuron.is_spiking
 
     def prepare(self, dt: float) -> Coefficients:
         """Turn the parameters into coefficients, once, outside the loop over steps."""
@@ -238,7 +268,7 @@ class Population(eqx.Module):
             "receptors": {n: {s: zero for s in r.states} for n, r in self.receptors.items()},
         }
         solver = self.solver.prepare(_vector_field, system, example, dt)
-        steps = jnp.rint(self.neuron.t_ref / dt).astype(jnp.int32)
+        steps = jnp.rint(self._t_ref / dt).astype(jnp.int32)
         return Coefficients(system, solver, steps)
 
     def step(
@@ -259,8 +289,10 @@ class Population(eqx.Module):
 
     def move(
         self, coefficients: Coefficients, state: PopulationState, drive: Drive, dt: float
-    ) -> PopulationState:
+    ) -> Moved:
         """(1) Neuron and receptors advance by dt, under a current that may change in it."""
+        if self.neuron.resets_within:
+            return self._move_with_resets(coefficients, state, drive, dt)
         y, system = {"cell": state.cell, "receptors": state.receptors}, coefficients.system
         y = self.solver.step(coefficients.solver, self.field(state), system, y, drive, dt)
         return self.moved(state, y)
@@ -268,66 +300,105 @@ class Population(eqx.Module):
     def field(self, state: PopulationState) -> Field:
         """The right-hand side; the membrane of a refractory cell stands still."""
         frozen = state.refractory > 0
+        return lambda system, y, current: _vector_field(system, y, current, frozen)
 
-        def field(system: System, y: Any, current: Array | Current) -> Any:
-            slope = _vector_field(system, y, current)
-            still = {s: jnp.where(frozen, 0, slope["cell"][s]) for s in system.neuron.frozen}
-            return {**slope, "cell": {**slope["cell"], **still}}
-
-        return field
-
-    def moved(self, state: PopulationState, y: Any) -> PopulationState:
+    def moved(self, state: PopulationState, y: Any) -> Moved:
         """The state with what a solver made of it."""
         frozen, before = state.refractory > 0, state.cell
         still = {s: jnp.where(frozen, before[s], y["cell"][s]) for s in self.neuron.frozen}
-        return PopulationState({**y["cell"], **still}, y["receptors"], state.refractory)
+        cell = {**y["cell"], **still}
+        return Moved(PopulationState(cell, y["receptors"], state.refractory, state.slow), None)
+
+    def _move_with_resets(
+        self, coefficients: Coefficients, state: PopulationState, drive: Drive, dt: float
+    ) -> Moved:
+        system, solver = coefficients.system, self.solver
+        neuron = system.neuron
+        assert isinstance(neuron, AdEx) and isinstance(solver, Piecewise)
+        law = _resets.Law(
+            lambda at, y, frozen: _vector_field(system, y, drive(at, y), frozen),
+            lambda y: neuron.overshoot(y["cell"]),
+            lambda y: {**y, "cell": neuron.reset_within(y["cell"])},
+        )
+        y = {"cell": neuron.inner(state.cell), "receptors": state.receptors}
+        stays = jnp.broadcast_to(coefficients.refractory_steps > 0, state.refractory.shape)
+        y, spikes = _resets.step(solver, law, y, state.refractory > 0, stays, dt)
+        moved = self.moved(state, {**y, "cell": neuron.outer(y["cell"])})
+        return moved._replace(spikes=spikes)
 
     def finish(
         self,
         coefficients: Coefficients,
         before: PopulationState,
-        moved: PopulationState,
+        moved: Moved,
         arrivals: Mapping[str, Array],
     ) -> tuple[PopulationState, Array, Array]:
         """What follows the solver in a step: the state, `fired` and `active`, as from `step`."""
+        neuron, frozen = coefficients.system.neuron, before.refractory > 0
+        spikes = moved.spikes
         # (2) arrivals of this slot
-        state = self.receive(coefficients, moved, arrivals)
+        lost = frozen if spikes is None else frozen | spikes.fired
+        state = self.receive(coefficients, moved.state, arrivals, lost)
+        if not isinstance(neuron, Neuron):
+            state = PopulationState(
+                neuron.settle(state.cell), state.receptors, state.refractory, state.slow
+            )
+            none = jnp.zeros_like(frozen)
+            return state, none.astype(real_dtype()), none
 
         # (3) threshold, reset, refractory countdown
-        neuron, frozen = coefficients.system.neuron, before.refractory > 0
-        margin = neuron.margin(before.cell, state.cell)
+        if spikes is None:
+            margin = neuron.margin(before.cell, state.cell)
+        elif any(isinstance(own, Delta) for own in self.receptors.values()):
+            # Arrivals may have brought it beyond its peak at the end of the step
+            margin = neuron.margin(before.cell, state.cell)
+            margin = jnp.where(spikes.fired, spikes.margin, margin)
+        else:
+            margin = spikes.margin
         free = 1 - frozen.astype(margin.dtype)
         fired = self.surrogate(margin) * free
         cell = neuron.reset(state.cell, fired)
+        if spikes is not None:  # they have been reset
+            done = spikes.fired
+            cell = {name: jnp.where(done, state.cell[name], own) for name, own in cell.items()}
         left = jnp.maximum(state.refractory - 1, 0)
         refractory = jnp.where(fired > 0, coefficients.refractory_steps, left)
         active = self.surrogate.support(margin) & ~frozen
-        return PopulationState(cell, state.receptors, refractory), fired, active
+        return PopulationState(cell, state.receptors, refractory, state.slow), fired, active
 
     def receive(
-        self, coefficients: Coefficients, state: PopulationState, arrivals: Mapping[str, Array]
+        self,
+        coefficients: Coefficients,
+        state: PopulationState,
+        arrivals: Mapping[str, Array],
+        lost: Array | None = None,
     ) -> PopulationState:
-        """Hand arrivals `[n]`, by receptor, to the filters, and `Delta` ones to the membrane."""
-        frozen = state.refractory > 0
+        """Hand arrivals `[n]`, by receptor, to the filters, and `Delta` ones to the cells, but for
+        those where they are `lost`: of refractory cells, if left out."""
+        lost = state.refractory > 0 if lost is None else lost
         cell, receptors = state.cell, dict(state.receptors)
         for name, amount in arrivals.items():
             receptor = coefficients.system.receptors[name]
             if isinstance(receptor, Delta):
-                cell = {**cell, "v": cell["v"] + jnp.where(frozen, 0, amount)}
+                cell = coefficients.system.neuron.receive(cell, jnp.where(lost, 0, amount))
             else:
                 receptors[name] = receptor.receive(receptors[name], amount)
-        return PopulationState(cell, receptors, state.refractory)
+        return PopulationState(cell, receptors, state.refractory, state.slow)
 
 
-def _vector_field(system: System, y: Any, current: Array | Current) -> Any:
+def _vector_field(
+    system: System, y: Any, current: Array | Current, frozen: Array | bool = False
+) -> Any:
     """Right-hand side of neuron and receptors together; `current` in pA."""
-    v = y["cell"]["v"]
-    if isinstance(current, Current):
-        current = current.at(v)
-    for name, receptor in system.receptors.items():
-        current = current + receptor.current(y["receptors"][name], v)
+
+    def total(v: Array) -> Array:
+        sum_ = current.at(v) if isinstance(current, Current) else current
+        for name, receptor in system.receptors.items():
+            sum_ = sum_ + receptor.current(y["receptors"][name], v)
+        return sum_
+
     return {
-        "cell": system.neuron.vector_field(y["cell"], current),
+        "cell": system.neuron.vector_field(y["cell"], total, frozen),
         "receptors": {n: r.vector_field(y["receptors"][n]) for n, r in system.receptors.items()},
     }
 

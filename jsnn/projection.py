@@ -328,16 +328,16 @@ def receptor_of(where: str, population: Population, receptor: str | None) -> str
 
 
 def check_sign(population: Population, receptor: str, weight: Array) -> None:
-    """Raise for a negative weight onto a conductance."""
-    if isinstance(weight, Tracer) or not population.receptors[receptor].is_conductance:
+    """Raise for a negative weight where it has to be positive."""
+    if isinstance(weight, Tracer) or not population.wants_positive(receptor):
         return
     with jax.ensure_compile_time_eval():
         least = float(jnp.min(weight, initial=0.0))  # on their device: they may be many
     if least < 0:
-        raise ValueError(
-            f"weight={least:g} onto the conductance {receptor!r} must not be negative; its "
-            "reversal potential makes it inhibitory"
-        )
+        to, why = f"the conductance {receptor!r}", "its reversal potential makes it inhibitory"
+        if not population.neuron.is_spiking:
+            to, why = "an astrocyte", "arrivals raise its IP3"
+        raise ValueError(f"weight={least:g} onto {to} must not be negative; {why}")
 
 
 def _addresses(name: str, value: str | Sequence[str]) -> tuple[str, ...]:

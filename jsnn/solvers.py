@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -25,6 +25,14 @@ from jsnn._math import exprel
 Tree = Any
 Field = Callable[[Any, Tree, Any], Tree]
 Drive = Callable[[Any, Tree], Any]
+Slope = Callable[[Any, Tree], Tree]  # when a part (0 to 1) of the substep is over
+
+
+class Piece(NamedTuple):
+    """A substep: the states at its end, and at any part (0 to 1) of it, of each cell its own."""
+
+    end: Tree
+    between: Callable[[Array], Tree]
 
 
 class Exact(eqx.Module):
@@ -91,13 +99,21 @@ class Euler(eqx.Module):
     def linear_only(self) -> bool:
         return False
 
+    @property
+    def n_pieces(self) -> int:
+        return 1
+
     def prepare(self, field: Field, system: Any, y: Tree, dt: float) -> None:
         return None
 
     def step(
         self, coefficients: None, field: Field, system: Any, y: Tree, drive: Drive, dt: float
     ) -> Tree:
-        return _add(y, dt, field(system, y, drive(0.0, y)))
+        return self.piece(lambda at, y: field(system, y, drive(at, y)), y, dt).end
+
+    def piece(self, slope: Slope, y: Tree, h: Any) -> Piece:
+        first = slope(0.0, y)
+        return Piece(_add(y, h, first), lambda part: _add(y, part * h, first))
 
 
 class ExponentialEuler(eqx.Module):
@@ -110,6 +126,10 @@ class ExponentialEuler(eqx.Module):
     def linear_only(self) -> bool:
         return False
 
+    @property
+    def n_pieces(self) -> int:
+        return 1
+
     def prepare(self, field: Field, system: Any, y: Tree, dt: float) -> None:
         return None
 
@@ -117,18 +137,23 @@ class ExponentialEuler(eqx.Module):
         self, coefficients: None, field: Field, system: Any, y: Tree, drive: Drive, dt: float
     ) -> Tree:
         current = drive(0.0, y)
+        return self.piece(lambda at, y: field(system, y, current), y, dt).end
+
+    def piece(self, slope: Slope, y: Tree, h: Any) -> Piece:
         leaves, structure = jax.tree.flatten(y)
-        slopes = jax.tree.leaves(field(system, y, current))
+        slopes = jax.tree.leaves(slope(0.0, y))
         new = []
-        for i, (leaf, slope) in enumerate(zip(leaves, slopes, strict=True)):
+        for i, (leaf, own) in enumerate(zip(leaves, slopes, strict=True)):
 
             def alone(value: Array, i: int = i) -> Array:
                 moved = jax.tree.unflatten(structure, [*leaves[:i], value, *leaves[i + 1 :]])
-                return jax.tree.leaves(field(system, moved, current))[i]
+                return jax.tree.leaves(slope(0.0, moved))[i]
 
             _, rate = jax.jvp(alone, (leaf,), (jnp.ones_like(leaf),))
-            new.append(leaf + dt * exprel(dt * rate) * slope)
-        return jax.tree.unflatten(structure, new)
+            new.append(leaf + h * exprel(h * rate) * own)
+        end = jax.tree.unflatten(structure, new)
+        line = lambda part: jax.tree.map(lambda a, b: a + part * (b - a), y, end)  # noqa: E731
+        return Piece(end, line)
 
 
 class RK4(eqx.Module):
@@ -146,28 +171,44 @@ class RK4(eqx.Module):
     def linear_only(self) -> bool:
         return False
 
+    @property
+    def n_pieces(self) -> int:
+        return self.substeps
+
     def prepare(self, field: Field, system: Any, y: Tree, dt: float) -> None:
         return None
 
     def step(
         self, coefficients: None, field: Field, system: Any, y: Tree, drive: Drive, dt: float
     ) -> Tree:
-        k = self.substeps
-        h = dt / k
-
-        def slope(at: Any, y: Tree) -> Tree:
-            return field(system, y, drive(at, y))
+        k = self.n_pieces
 
         def substep(i: Any, y: Tree) -> Tree:
-            a = slope(i / k, y)
-            b = slope((i + 0.5) / k, _add(y, h / 2, a))
-            c = slope((i + 0.5) / k, _add(y, h / 2, b))
-            d = slope((i + 1) / k, _add(y, h, c))
+            def slope(part: float, y: Tree) -> Tree:
+                return field(system, y, drive((i + part) / k, y))
+
+            return self.piece(slope, y, dt / k).end
+
+        return substep(0, y) if k == 1 else loop(0, k, substep, y)
+
+    def piece(self, slope: Slope, y: Tree, h: Any) -> Piece:
+        a = slope(0.0, y)
+        b = slope(0.5, _add(y, h / 2, a))
+        c = slope(0.5, _add(y, h / 2, b))
+        d = slope(1.0, _add(y, h, c))
+        end = jax.tree.map(lambda y, a, b, c, d: y + h / 6 * (a + 2 * b + 2 * c + d), y, a, b, c, d)
+
+        def between(part: Array) -> Tree:
+            """The polynomial of third order that agrees at the end (Hairer, Norsett and Wanner
+            1993, II.6)."""
+            square, cube = part * part, part * part * part * (2 / 3)
+            first, middle, last = part - 1.5 * square + cube, square - cube, cube - square / 2
             return jax.tree.map(
-                lambda y, a, b, c, d: y + h / 6 * (a + 2 * b + 2 * c + d), y, a, b, c, d
+                lambda y, a, b, c, d: y + h * (first * a + middle * (b + c) + last * d),
+                *(y, a, b, c, d),
             )
 
-        return substep(0, y) if k == 1 else _loop(0, k, substep, y)
+        return Piece(end, between)
 
 
 class Splitting(eqx.Module):
@@ -269,7 +310,7 @@ class Splitting(eqx.Module):
         ways = [(apart(move(dt / n / 2, others, start, now)), now) for n in counts]
         done, ends = 0, []
         for first, n in enumerate(counts):
-            ways = _loop(done, n, partial(substep, first=first), ways)
+            ways = loop(done, n, partial(substep, first=first), ways)
             ends.append(ways[0][0])
             done, ways = n, ways[1:]
         weights = _extrapolation(counts)
@@ -277,7 +318,7 @@ class Splitting(eqx.Module):
         return unflatten([sum(w * x for w, x in zip(weights, own, strict=True)) for own in pairs])
 
 
-def _loop(first: int, end: int, substep: Callable[[Any, Tree], Tree], y: Tree) -> Tree:
+def loop(first: int, end: int, substep: Callable[[Any, Tree], Tree], y: Tree) -> Tree:
     """Substeps in a loop, and in reverse each computed once more from its beginning.
 
     XLA fuses unrolled substeps and computes their stages over and over: the cost then grows with a
@@ -328,7 +369,8 @@ def _extrapolation(counts: tuple[int, ...]) -> list[float]:
     return weights
 
 
-Solver = Exact | Euler | ExponentialEuler | RK4 | Splitting
+Piecewise = Euler | ExponentialEuler | RK4
+Solver = Exact | Splitting | Piecewise
 
 
 def _add(y: Tree, factor: float, slope: Tree) -> Tree:

@@ -40,7 +40,7 @@ def test_a_channel_of_each_cell(x64):
     gate = Gate(Linoid(0.1, -40.0, 10.0), Exp(4.0, -65.0, -18.0), 3)  # in double precision
     law = HodgkinHuxley({"na": Channel(np.array([0.0, 50.0]), 50.0, {"m": gate})}, **MEMBRANE)
     v, m = jnp.asarray([-50.0, -50.0]), jnp.asarray([0.3, 0.3])
-    slope = law.vector_field({"v": v, "m": m}, jnp.asarray(7.0))
+    slope = law.vector_field({"v": v, "m": m}, lambda v: jnp.asarray(7.0), False)
     wanted = (7.0 + 10.0 * (-15.0) + np.array([0.0, 50.0]) * 0.3**3 * 100.0) / 100.0
     np.testing.assert_allclose(slope["v"], wanted, rtol=1e-12)
     alpha, beta = 0.1 * -10.0 / (1 - np.exp(1.0)), 4 * np.exp(-15 / 18)

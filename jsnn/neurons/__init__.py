@@ -1,3 +1,4 @@
+from jsnn.neurons.adex import AdEx as AdEx
 from jsnn.neurons.hodgkin_huxley import Channel as Channel
 from jsnn.neurons.hodgkin_huxley import Exp as Exp
 from jsnn.neurons.hodgkin_huxley import Gate as Gate

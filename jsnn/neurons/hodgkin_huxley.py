@@ -1,6 +1,6 @@
 """Neurons with voltage-gated channels (Hodgkin and Huxley 1952)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -256,6 +256,14 @@ class HodgkinHuxley(eqx.Module):
         return True
 
     @property
+    def is_spiking(self) -> bool:
+        return True
+
+    @property
+    def resets_within(self) -> bool:
+        return False
+
+    @property
     def frozen(self) -> tuple[str, ...]:
         """The states that stand still while the cell is refractory."""
         return ()
@@ -267,13 +275,16 @@ class HodgkinHuxley(eqx.Module):
     def initial(self) -> Values:
         return {"v": self.v_0, **{name: g.equilibrium(self.v_0) for name, g in self.gates.items()}}
 
-    def vector_field(self, values: Values, current: Array) -> Values:
+    def vector_field(
+        self, values: Values, current: Callable[[Array], Array], frozen: Array | bool
+    ) -> Values:
+        """The slopes of the states, under a current that is a function of v."""
         v = values["v"]
-        current = current + self.i_e + self.g_l * (self.e_l - v)
+        total = current(v) + self.i_e + self.g_l * (self.e_l - v)
         for channel in self.channels.values():
-            current = current + channel.current(values, v)
+            total = total + channel.current(values, v)
         slopes = {name: gate.slope(values[name], v) for name, gate in self.gates.items()}
-        return {"v": current * (1 / self.c_m), **slopes}
+        return {"v": total * (1 / self.c_m), **slopes}
 
     def margin(self, before: Values, values: Values) -> Array:
         """What the cell fires at once it is not negative (mV): v - v_th where v falls."""
@@ -283,6 +294,10 @@ class HodgkinHuxley(eqx.Module):
     def reset(self, values: Values, fired: Array) -> Values:
         """The state after the spikes `fired` (1 or 0): the same."""
         return values
+
+    def receive(self, values: Values, amount: Array) -> Values:
+        """The state after arrivals at a `Delta` receptor (mV)."""
+        return {**values, "v": values["v"] + amount}
 
 
 def _kinetics(

@@ -1,6 +1,9 @@
 """The leaky integrate-and-fire neuron."""
 
+from collections.abc import Callable
+
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
@@ -84,6 +87,15 @@ class LIF(eqx.Module):
         return False
 
     @property
+    def is_spiking(self) -> bool:
+        return True
+
+    @property
+    def resets_within(self) -> bool:
+        """Whether the reset takes place within a step, in the coordinates of the solver."""
+        return False
+
+    @property
     def frozen(self) -> tuple[str, ...]:
         """The states that stand still while the cell is refractory."""
         return ("v",)
@@ -91,10 +103,14 @@ class LIF(eqx.Module):
     def initial(self) -> Values:
         return {"v": self.e_l}
 
-    def vector_field(self, values: Values, current: Array) -> Values:
+    def vector_field(
+        self, values: Values, current: Callable[[Array], Array], frozen: Array | bool
+    ) -> Values:
+        """The slopes of the states, under a current that is a function of v."""
         # One division by cell: it is the slowest operation here, and what is shared is done once
         leak = self.c_m / self.tau_m * (self.e_l - values["v"])
-        return {"v": (leak + current + self.i_e) / self.c_m}
+        slope = (leak + current(values["v"]) + self.i_e) / self.c_m
+        return {"v": jnp.where(frozen, 0, slope)}
 
     def margin(self, before: Values, values: Values) -> Array:
         """What the cell fires at once it is not negative (mV)."""
@@ -104,3 +120,7 @@ class LIF(eqx.Module):
         """The state after the spikes `fired` (1 or 0)."""
         # Exact for 0 and 1, and differentiable in `fired`, which a `where` is not.
         return {**values, "v": (1 - fired) * values["v"] + fired * self.v_reset}
+
+    def receive(self, values: Values, amount: Array) -> Values:
+        """The state after arrivals at a `Delta` receptor (mV)."""
+        return {**values, "v": values["v"] + amount}

@@ -1,0 +1,1 @@
+from jsnn.astrocytes.li_rinzel import LiRinzel as LiRinzel
