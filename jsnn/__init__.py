@@ -1,4 +1,5 @@
 from jsnn import analysis as analysis
+from jsnn import astrocytes as astrocytes
 from jsnn import connect as connect
 from jsnn import coupling as coupling
 from jsnn import distributions as distributions

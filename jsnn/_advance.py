@@ -16,7 +16,7 @@ from jsnn.population import Population, PopulationState
 from jsnn.projection import Synapses
 from jsnn.state import NetworkCoefficients, State
 
-ALONE = Devices(defaultdict(int), lambda v: v, lambda x: x)
+ALONE = Devices(defaultdict(int), lambda v: v, lambda x: x, 1)
 
 
 class Parts(Protocol):
@@ -49,7 +49,8 @@ def advance(
     relaxation: Relaxation | None,
     devices: Devices = ALONE,
 ) -> tuple[dict[str, PopulationState], dict[str, Array], dict[str, Array]]:
-    """All populations over one step, with what reaches them in it: states, fired, active."""
+    """All populations over one step, with what reaches them in it: states, and of those that
+    spike, fired and active."""
     waves = None
     if relaxation is not None:
         now = step % relaxation.window
@@ -58,14 +59,24 @@ def advance(
     for group in net.groups:
         coupled = _coupled(net, coefficients, group, devices)
         members = {name: net.populations[name] for name in group}
+        currents = {
+            **currents,
+            **{
+                name: sum(populations[name].slow.values(), currents[name])
+                for name in group
+                if populations[name].slow
+            },
+        }
         moved = move(
             members, coefficients.populations, populations, currents, coupled, waves, net.dt
         )
         for name, own in members.items():
             mine = _arrivals(net, coefficients, buffers, name, step, arrivals[name])
-            states[name], fired[name], active[name] = own.finish(
+            states[name], *spikes = own.finish(
                 coefficients.populations[name], populations[name], moved[name], mine
             )
+            if own.neuron.is_spiking:
+                fired[name], active[name] = spikes
     return states, fired, active
 
 

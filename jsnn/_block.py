@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jsnn import _slow
 from jsnn import spikes as spikes_
 from jsnn._advance import ALONE, advance, receive_at_once, relaxed
 from jsnn._divide import AXIS
@@ -50,11 +51,17 @@ def block(
             first,
             lambda v: lax.all_gather(v, AXIS, axis=v.ndim - 1, tiled=True),
             lambda x: lax.pmax(x, AXIS),
+            network.mesh.size,
         )
+
+    # Slow currents of all steps: their sources sent them before the block
+    slow = _slow.currents(
+        *(network, coefficients.slow, state.signals, state.step, room, local, devices)
+    )
 
     def one(carry, at):
         done, populations, relaxation = carry
-        step, arrivals, currents = at
+        step, arrivals, currents, slow = at
         relaxation = relaxed(
             network, coefficients, state, populations, relaxation, step, cells, devices
         )
@@ -62,19 +69,22 @@ def block(
             *(network, coefficients, populations, state.buffers, arrivals, currents, step),
             *(relaxation, devices),
         )
+        populations = _slow.holding(populations, slow)
         fired = {name: jnp.where(real[name], own, 0) for name, own in fired.items()}
         samples = {name: own.sample(network, populations, first) for name, own in record.items()}
         bits = {name: own > 0 for name, own in fired.items()}
-        made = bits, {} if event_driven else fired, samples
+        made = bits, {} if event_driven else fired, samples, _slow.sent(network, populations)
         return (done + 1, populations, relaxation), made
 
     # Counting the steps, though `length` is known, lets what follows depend on the loop: XLA would
     # otherwise clear the buffers beside it, and copy them for that, four times a block. A loop of
     # counted length has no gradient, so where there may be one the length itself is taken.
     start = (jnp.zeros((), jnp.int32), state.populations, state.relaxation)
-    (done, populations, relaxation), (bits, fired, samples) = _scan(
-        one, start, (steps, arrivals, currents), length
+    (done, populations, relaxation), (bits, fired, samples, signals) = _scan(
+        one, start, (steps, arrivals, currents, slow), length
     )
+    signals = {name: devices.everyone(own) for name, own in signals.items()}
+    signals = _slow.remembered(network, state.signals, signals, state.step, length)
     cleared = done if event_driven else length
     if event_driven and network.synapses:
         populations = not_differentiable(populations)
@@ -161,7 +171,7 @@ def block(
         lambda: look_at_states(status, populations, end - 1),
         lambda: status,
     )
-    state = State(end, state.key, populations, waiting, releases, status, relaxation)
+    state = State(end, state.key, populations, waiting, releases, status, relaxation, signals)
     return state, buffers, counts
 
 

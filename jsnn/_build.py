@@ -11,15 +11,23 @@ from jax import Array
 
 from jsnn._external import Input, SpikeInput
 from jsnn._math import as_real, named, remade, whole_steps_array
+from jsnn._slow import SlowCurrents, merged
+from jsnn._sums import Part, ways
 from jsnn.connect import Pairs, generator
-from jsnn.coupling import Coupling, Junctions, ways
+from jsnn.coupling import GapJunction, Junctions, SlowInwardCurrent
 from jsnn.distributions import is_distribution
 from jsnn.edges import Edges, between, check_edges, narrow, sort_edges
 from jsnn.population import Population
 from jsnn.projection import Projection, Synapses, check_sign, locate, receptor_of
 from jsnn.release import Release
 
-Parts = tuple[dict[str, Population], dict[str, Input], dict[str, Synapses], dict[str, Junctions]]
+Parts = tuple[
+    dict[str, Population],
+    dict[str, Input],
+    dict[str, Synapses],
+    dict[str, Junctions],
+    dict[str, SlowCurrents],
+]
 
 
 def build(
@@ -35,20 +43,13 @@ def build(
     posts = [locate(populations, address, where) for address in projection.post]
     # One program serves all keys: compiling `split` for three of them takes longer than the edges
     edge_key, weight_key, delay_key, release_key = (jax.random.fold_in(key, i) for i in range(4))
+    for part in pres:
+        _check_spiking(where, populations, part, "send no spikes")
     pre_ids, post_ids = _identities(populations, pres), _identities(populations, posts)
     edges, order = _edges(where, projection.rule, pre_ids, post_ids, edge_key)
     n_edges = edges.n_edges
     weight = _values(where, "weight", projection.weight, n_edges, weight_key, order)
-    delay = _values(where, "delay", projection.delay, n_edges, delay_key, order)
-    if is_distribution(projection.delay):
-        steps = np.rint(np.asarray(delay, np.float64) / dt)
-        if np.any(steps < 1):
-            raise ValueError(
-                f"{where}: a delay of {np.min(delay):.4g} ms was drawn, which is less than one "
-                f"step of {dt:g} ms; give the distribution a lower bound"
-            )
-        delay = steps * dt
-    delay = whole_steps_array(f"projection {name!r}: delay", np.asarray(delay), dt)
+    delay = _delays(where, projection.delay, n_edges, delay_key, order, dt)
     release, per_edge = _of_sources_or_edges(name, projection.release, edges, release_key, order)
     built = {}
     single = len(pres) == len(posts) == 1
@@ -85,20 +86,15 @@ def build(
     return built
 
 
-def build_coupling(
-    name: str, coupling: Coupling, populations: Mapping[str, Population], key: Array
+def build_junctions(
+    name: str, coupling: GapJunction, populations: Mapping[str, Population], key: Array
 ) -> Junctions:
-    """Draw the edges and conductances of a coupling."""
+    """Draw the edges and conductances of gap junctions."""
     where = f"coupling {name!r}"
-    parts = locate(populations, coupling.pre, where), locate(populations, coupling.post, where)
-    edge_key, value_key = (jax.random.fold_in(key, i) for i in range(2))
-    pre_ids, post_ids = (_identities(populations, [part]) for part in parts)
-    edges, order = _edges(where, coupling.rule, pre_ids, post_ids, edge_key)
-    conductance = _values(
-        where, "conductance", coupling.conductance, edges.n_edges, value_key, order
-    )
-    pre = edges.pre.astype(np.int32) + parts[0][1]
-    post = np.asarray(edges.post).astype(np.int32) + parts[1][1]
+    parts, (pre, post), order, value_key, _ = _ends(where, coupling, populations, key)
+    for part in parts:
+        _check_spiking(where, populations, part, "has no membrane to join")
+    conductance = _values(where, "conductance", coupling.conductance, pre.size, value_key, order)
     sizes = {name: populations[name].n for name, _, _ in parts}
     made = Junctions(
         jnp.asarray(pre),
@@ -109,6 +105,80 @@ def build_coupling(
     )
     with named(where):
         return made.checked()
+
+
+def build_slow(
+    name: str,
+    coupling: SlowInwardCurrent,
+    populations: Mapping[str, Population],
+    key: Array,
+    dt: float,
+) -> SlowCurrents:
+    """Draw the edges, weights and delays of slow currents, and merge repeated pairs."""
+    where = f"coupling {name!r}"
+    parts, (pre, post), order, value_key, delay_key = _ends(where, coupling, populations, key)
+    (source, *_), (target, *_) = parts
+    if populations[source].neuron.is_spiking:
+        raise ValueError(
+            f"{where}: population {source!r} is of {type(populations[source].neuron).__name__}, "
+            "which sends no slow current; give astrocytes, as LiRinzel()"
+        )
+    _check_spiking(where, populations, parts[1], "takes no slow current")
+    if name in (taken := [*populations[target].states, "refractory"]):
+        raise ValueError(
+            f"{where}: a state of {target!r} has this name, as {taken} have; give another"
+        )
+    weight = _values(where, "weight", coupling.weight, pre.size, value_key, order)
+    delay = _delays(where, coupling.delay, pre.size, delay_key, order, dt, least=1)
+    sizes = {name: populations[name].n for name, _, _ in parts}
+    with named(where):
+        return merged(pre, post, weight, delay, parts, sizes).checked()
+
+
+def _ends(
+    where: str,
+    coupling: GapJunction | SlowInwardCurrent,
+    populations: Mapping[str, Population],
+    key: Array,
+) -> tuple[tuple[Part, Part], tuple[np.ndarray, np.ndarray], np.ndarray | None, Array, Array]:
+    """Of a coupling, the parts that it joins, the cells of its edges within their populations, the
+    order in which given pairs stand there, and keys for two values."""
+    parts = locate(populations, coupling.pre, where), locate(populations, coupling.post, where)
+    edge_key, value_key, delay_key = (jax.random.fold_in(key, i) for i in range(3))
+    pre_ids, post_ids = (_identities(populations, [part]) for part in parts)
+    edges, order = _edges(where, coupling.rule, pre_ids, post_ids, edge_key)
+    pre = edges.pre.astype(np.int32) + parts[0][1]
+    post = np.asarray(edges.post).astype(np.int32) + parts[1][1]
+    return parts, (pre, post), order, value_key, delay_key
+
+
+def _check_spiking(where: str, populations: Mapping[str, Population], part: Part, why: str) -> None:
+    if not populations[part[0]].neuron.is_spiking:
+        raise ValueError(
+            f"{where}: population {part[0]!r} is of astrocytes, which {why}; give neurons"
+        )
+
+
+def _delays(
+    where: str,
+    delay: Any,
+    n_edges: int,
+    key: Array,
+    order: np.ndarray | None,
+    dt: float,
+    least: int = 0,
+) -> np.ndarray:
+    """Delays in whole steps, a scalar or `[n_edges]` in storage order."""
+    values = _values(where, "delay", delay, n_edges, key, order)
+    if is_distribution(delay):
+        steps = np.rint(np.asarray(values, np.float64) / dt)
+        if np.any(steps < 1):
+            raise ValueError(
+                f"{where}: a delay of {np.min(values):.4g} ms was drawn, which is less than one "
+                f"step of {dt:g} ms; give the distribution a lower bound"
+            )
+        values = steps * dt
+    return whole_steps_array(f"{where}: delay", np.asarray(values), dt, least=least)
 
 
 def _edges(
@@ -136,11 +206,12 @@ def checked_parts(
     inputs: Mapping[str, Input],
     synapses: Mapping[str, Synapses],
     couplings: Mapping[str, Junctions],
+    slow: Mapping[str, SlowCurrents],
     dt: float,
 ) -> Parts:
     """The parts of a network, with their parameters as arrays of the working precision; raises for
     what is wrong with them."""
-    made: Parts = ({}, {}, {}, {})
+    made: Parts = ({}, {}, {}, {}, {})
     for name, population in populations.items():
         with named(f"population {name!r}"):
             made[0][name] = population.checked(dt)
@@ -149,9 +220,10 @@ def checked_parts(
     for name, own in synapses.items():
         with named(f"projection {name!r}"):
             made[2][name] = own.checked(populations[own.post[0]])
-    for name, own in couplings.items():
-        with named(f"coupling {name!r}"):
-            made[3][name] = own.checked()
+    for place, own_couplings in ((made[3], couplings), (made[4], slow)):
+        for name, own in own_couplings.items():
+            with named(f"coupling {name!r}"):
+                place[name] = own.checked()  # pyright: ignore[reportArgumentType]
     return made
 
 

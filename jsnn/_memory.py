@@ -9,7 +9,7 @@ import numpy as np
 
 from jsnn._divide import padded
 from jsnn._math import real_dtype
-from jsnn.coupling import Coupling
+from jsnn.coupling import Coupling, GapJunction
 from jsnn.distributions import is_distribution
 from jsnn.edges import Edges, narrow
 from jsnn.population import Population
@@ -45,8 +45,11 @@ def check_plan(
         ends = [locate(populations, a, f"coupling {name!r}") for a in (coupling.pre, coupling.post)]
         rule, n = coupling.rule, [high - low for _, low, high in ends]
         n_edges = float(rule.n_edges if isinstance(rule, Edges) else rule.expected(*n))
-        # Two ends, and for each way source, target, edge and place; more while they are sorted
-        needs[f"coupling {name!r}: {n_edges:.3g} gap junctions"] = n_edges * (8 + 2 * 5 * 12)
+        if isinstance(coupling, GapJunction):
+            # Two ends, and for each way source, target, edge and place; more while they are sorted
+            needs[f"coupling {name!r}: {n_edges:.3g} gap junctions"] = n_edges * (8 + 2 * 5 * 12)
+        else:  # while repeated pairs are merged, by one delay
+            needs[f"coupling {name!r}: {n_edges:.3g} slow currents"] = n_edges * 32
     if making:  # one after the other, so that only the largest counts
         largest = max(making, key=lambda what: making[what])
         needs[largest] += making[largest]

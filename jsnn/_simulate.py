@@ -17,6 +17,7 @@ from jsnn._divide import AXIS, pad_cells, padded
 from jsnn._math import named, shortened
 from jsnn._memory import check_memory, size
 from jsnn._status import check_state
+from jsnn._sums import Conductances
 from jsnn.delivery import EventDriven, not_differentiable
 from jsnn.exchange import Relaxation
 from jsnn.network import Network
@@ -116,12 +117,19 @@ def _advance(
     populations = {
         name: pad_cells(own, n[name], whole[name]) for name, own in coefficients.populations.items()
     }
-    couplings = {
-        name: [own.padded(whole[way.post]) for way, own in zip(built.ways, ways, strict=True)]
-        for name, ways in coefficients.couplings.items()
-        for built in [network.couplings[name]]
-    }
-    coefficients = coefficients._replace(populations=populations, couplings=couplings)
+    couplings, slow = (
+        {
+            name: [
+                own.padded(whole[way.post]) for way, own in zip(built[name].ways, ways, strict=True)
+            ]
+            for name, ways in prepared.items()
+        }
+        for built, prepared in (
+            (network.couplings, coefficients.couplings),
+            (network.slow, coefficients.slow),
+        )
+    )
+    coefficients = coefficients._replace(populations=populations, couplings=couplings, slow=slow)
     wide = State(
         state.step,
         state.key,
@@ -136,6 +144,10 @@ def _advance(
         state.releases,
         state.status,
         _waves_to(state.relaxation, whole),
+        {
+            name: _pad_zero(own, whole[network.slow[name].parts[0][0]])
+            for name, own in state.signals.items()
+        },
     )
     buffer = buffer_of(network, record)
     filled = {name: own for name, own in record.items() if buffer[name] == name}
@@ -162,6 +174,7 @@ def _advance(
                 jax.tree.map(lambda _: same, wide.relaxation),
                 waves={name: PartitionSpec(None, None, AXIS) for name in wide.relaxation.waves},
             ),
+            jax.tree.map(lambda _: same, wide.signals),
         )
         cells_spec = coefficients._replace(
             populations={
@@ -177,10 +190,8 @@ def _advance(
                 for source in [network.target(network.inputs[name])[0]]
             },
             weights=jax.tree.map(lambda _: same, coefficients.weights),
-            couplings={
-                name: [own.of_cells(_last_axis, lambda _: same) for own in ways]
-                for name, ways in coefficients.couplings.items()
-            },
+            couplings=_ways_spec(coefficients.couplings),
+            slow=_ways_spec(coefficients.slow),
         )
         record_spec = {
             name: PartitionSpec(None, AXIS) if own.is_divided else same
@@ -210,6 +221,7 @@ def _advance(
         wide.releases,
         wide.status,
         _waves_to(wide.relaxation, n),
+        {name: own[:, : n[network.slow[name].parts[0][0]]] for name, own in wide.signals.items()},
     )
     if network.mesh is not None:  # where the state was, so that the next call finds it the same
         narrow = lax.with_sharding_constraint(narrow, NamedSharding(network.mesh, PartitionSpec()))
@@ -252,7 +264,11 @@ def _loop(network, record, local, capacity, state, coefficients, rows, steps):
     room = -(-capacity // length) * length
     buffers = {name: own.begin(network, room, local) for name, own in record.items()}
     # Of each word of cells; one number would take three more kernels a block
-    counts = {name: jnp.zeros(n // WORD, jnp.int32) for name, n in local.items()}
+    counts = {
+        name: jnp.zeros(n // WORD, jnp.int32)
+        for name, n in local.items()
+        if network.populations[name].neuron.is_spiking
+    }
     if isinstance(network.delivery, EventDriven):  # populations are guarded in each block
         given = {name: (own.release, own.weight) for name, own in rows.items()}
         given, releases = not_differentiable((given, state.releases))
@@ -304,6 +320,14 @@ def _waves_to(relaxation: Relaxation | None, n: dict[str, int]) -> Relaxation | 
         for name, own in relaxation.waves.items()
     }
     return replace(relaxation, waves=waves)
+
+
+def _ways_spec(couplings: Mapping[str, list[Conductances]]) -> dict[str, list[Any]]:
+    """Their targets are divided."""
+    return {
+        name: [own.of_cells(_last_axis, lambda _: PartitionSpec()) for own in ways]
+        for name, ways in couplings.items()
+    }
 
 
 def _last_axis(leaf: Array) -> PartitionSpec:

@@ -25,6 +25,7 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
         ("populations", state.populations, network.populations),
         ("buffers", state.buffers, network.synapses),
         ("releases", state.releases, releasing),
+        ("slow currents", state.signals, network.slow),
         ("status", state.status, status),
     ):
         if set(names) != set(own):
@@ -45,10 +46,23 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
                 f"state is of another network: the states of population {name!r} are "
                 f"{sorted(values)}, and this network's {sorted(population.states)}"
             )
+        slow = {c for c, s in network.slow.items() if s.parts[1][0] == name}
+        if set(own.slow) != slow:
+            raise ValueError(
+                f"state is of another network: slow currents onto population {name!r} are "
+                f"{sorted(own.slow)}, and this network's {sorted(slow)}"
+            )
+        values |= own.slow
         for what, value in {**values, "refractory": own.refractory}.items():
             kind = np.dtype(np.int32) if what == "refractory" else real_dtype()
             found = (np.shape(value), getattr(value, "dtype", type(value)))
             leaves[f"{what!r} of population {name!r}"] = (found, ((population.n,), kind))
+    for name, slow in network.slow.items():
+        found, n = state.signals[name], network.populations[slow.parts[0][0]].n
+        leaves[f"signals of {name!r}"] = (
+            (found.shape, found.dtype),
+            ((slow.slots, n), real_dtype()),
+        )
     counting, buffers = isinstance(network.delivery, EventDriven), {}
     for name, synapses in network.synapses.items():
         wanted = (synapses.slots, network.populations[synapses.post[0]].n)

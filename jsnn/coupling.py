@@ -1,28 +1,22 @@
-"""Continuous state along edges: gap junctions between membranes."""
+"""Continuous state along edges: gap junctions between membranes, and slow inward currents from
+astrocytes to neurons."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_number, filled, shortened
+from jsnn._sums import Conductances, Part, Way
 from jsnn.connect import Rule
 from jsnn.distributions import Distribution, is_distribution
 from jsnn.edges import Edges
 
-Part = tuple[str, int, int]
 Membranes = Mapping[str, Array]
-
-# A sum over all cells as a matrix product against one over edges, on CPUs: an element of the
-# matrix costs 0.06 ns, an edge 1.2 ns, and rows are half as long again as they are on average.
-_DENSE = 1 / 32
-_DENSE_BYTES = 2**28
-_WIDEST = 3.0  # rows of all targets at the length of the longest, against the edges
 
 
 class GapJunction(eqx.Module):
@@ -58,11 +52,7 @@ class GapJunction(eqx.Module):
         conductance: ArrayLike | Distribution,
         symmetric: bool = True,
     ):
-        for name, address in (("pre", pre), ("post", post)):
-            if not isinstance(address, str):
-                raise TypeError(f"{name}={shortened(address)} is no address; give one, as 'cells'")
-        if not isinstance(rule, (Rule, Edges)):
-            raise TypeError(f"rule={shortened(rule)} is no rule; give one, as FixedIndegree(10)")
+        _check_edges(pre, post, rule)
         if not isinstance(symmetric, (bool, np.bool_)):
             raise TypeError(f"symmetric={shortened(symmetric)}; give True or False")
         if not is_distribution(conductance):
@@ -71,7 +61,62 @@ class GapJunction(eqx.Module):
         self.conductance, self.symmetric = conductance, bool(symmetric)
 
 
-Coupling = GapJunction
+class SlowInwardCurrent(eqx.Module):
+    """The slow inward current that astrocytes send: a cell of `post` gets, through each edge, the
+    weight times the `slow_current` of the astrocyte, which is a function of its calcium.
+
+    What follows from calcium after step n drives step n + d + 1, for a delay of d steps, as a
+    current of NEST's does. Repeated pairs of one delay are merged, their weights added. The current
+    onto each cell is recorded under the name that the network gives to the coupling, as
+    `States("cells", "sic")`: that of the next step, as NEST shows it.
+
+    **Arguments:**
+
+    - `pre`: a population or slice of astrocytes.
+    - `post`: a population or slice of neurons.
+    - `rule`: a connection rule of `jsnn.connect`, `Edges` (as `jsnn.tripartite` makes them), or
+      `connect.Pairs(pre, post)`.
+    - `weight`: without unit: a scalar, a distribution, or `[n_edges]` in the order of the given
+      pairs (for a rule that draws, and for `Edges`: by source, then target).
+    - `delay`: ms, whole steps, at least one: a scalar, a distribution, or `[n_edges]`.
+
+    Raises `ValueError` or `TypeError` for weights that are not finite, delays that are not at least
+    a step, and what is no rule or address. As in NEST, weights may be negative.
+    """
+
+    rule: Any
+    weight: Any
+    delay: Any
+    pre: str = eqx.field(static=True)
+    post: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        pre: str,
+        post: str,
+        rule: Rule | Edges,
+        *,
+        weight: ArrayLike | Distribution = 1.0,
+        delay: ArrayLike | Distribution = 1.0,
+    ):
+        _check_edges(pre, post, rule)
+        if not is_distribution(weight):
+            check_number("weight", weight)
+        if not is_distribution(delay):
+            check_number("delay", delay, low=0.0, strict=True)
+        self.pre, self.post, self.rule = pre, post, rule
+        self.weight, self.delay = weight, delay
+
+
+Coupling = GapJunction | SlowInwardCurrent
+
+
+def _check_edges(pre: Any, post: Any, rule: Any) -> None:
+    for name, address in (("pre", pre), ("post", post)):
+        if not isinstance(address, str):
+            raise TypeError(f"{name}={shortened(address)} is no address; give one, as 'cells'")
+    if not isinstance(rule, (Rule, Edges)):
+        raise TypeError(f"rule={shortened(rule)} is no rule; give one, as FixedIndegree(10)")
 
 
 def check_conductance(value: Any) -> None:
@@ -88,7 +133,7 @@ class Junctions(eqx.Module):
     pre: Array
     post: Array
     conductance: Array
-    ways: tuple["Way", ...]
+    ways: tuple[Way, ...]
     parts: tuple[Part, Part] = eqx.field(static=True)
 
     @property
@@ -114,7 +159,7 @@ class Junctions(eqx.Module):
         conductance = filled(self.conductance, self.n_edges)
         return GapConnections(np.asarray(self.pre), np.asarray(self.post), np.asarray(conductance))
 
-    def prepare(self) -> list["Conductances"]:
+    def prepare(self) -> list[Conductances]:
         """The conductances of each way in the form that a step wants."""
         return [way.prepare(self.conductance) for way in self.ways]
 
@@ -127,171 +172,14 @@ class GapConnections(NamedTuple):
     conductance: np.ndarray
 
 
-class Conductances(NamedTuple):
-    """Of one way, with the targets as last axis: a `matrix` `[n_source, n]`; or `index` and
-    `weight` `[longest row, n]`; or else the edges. `total` `[n]` sums them by target. All are
-    in nS, or without unit where `scale` is the conductance of all edges.
-
-    The current is `scale` times (the sum over sources of their membranes - `total` v).
-    """
-
-    total: Array
-    scale: Array
-    matrix: Array | None = None
-    index: Array | None = None
-    weight: Array | None = None
-    edges: tuple[Array, Array, Array] | None = None  # source, target (increasing), weight
-
-    def from_sources(self, v: Array, first: Any, n: int, n_all: int) -> Array:
-        """The sum over sources with membranes v `[..., n_source]`, of n targets from `first`, of
-        n_all on all devices."""
-        if self.matrix is not None:
-            v = v[..., : self.matrix.shape[0]]
-            # Accelerators would round membranes to 0.03 mV, and these nearly cancel
-            return jnp.matmul(v, self.matrix, precision=jax.lax.Precision.HIGHEST)
-        if self.index is not None and self.weight is not None:
-            return jax.lax.platform_dependent(
-                *(v, self.index, self.weight), cpu=_row_by_row, default=_all_rows
-            )
-        assert self.edges is not None
-        source, target, weight = self.edges
-        terms = jnp.moveaxis(v[..., source] * weight, -1, 0)
-        sums = jax.ops.segment_sum(terms, target, n_all, indices_are_sorted=True)
-        return jax.lax.dynamic_slice_in_dim(jnp.moveaxis(sums, 0, -1), first, n, -1)
-
-    def padded(self, n: int) -> "Conductances":
-        """The same for n targets, with nothing onto those more."""
-        pad = lambda x: jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n - x.shape[-1])])  # noqa: E731
-        return self.of_cells(pad, lambda x: x)
-
-    def of_cells(self, function: Callable[[Array], Any], other: Callable[[Array], Any]) -> Any:
-        """The same structure with a function of what has the targets as last axis, and another of
-        the rest."""
-        own = {"matrix": self.matrix, "index": self.index, "weight": self.weight}
-        return Conductances(
-            function(self.total),
-            other(self.scale),
-            **{name: None if x is None else function(x) for name, x in own.items()},
-            edges=jax.tree.map(other, self.edges),
-        )
-
-
-def _all_rows(v: Array, index: Array, weight: Array) -> Array:
-    return jnp.sum(v[..., index] * weight, -2)
-
-
-def _row_by_row(v: Array, index: Array, weight: Array) -> Array:
-    """The same. XLA's CPU backend makes one loop of it: 1.2 ns an edge, against 5 ns where it
-    gathers all rows first."""
-    none = jnp.zeros((*v.shape[:-1], index.shape[1]), v.dtype)
-    row = lambda k, sums: sums + v[..., index[k]] * weight[k]  # noqa: E731
-    return jax.lax.fori_loop(0, index.shape[0], row, none)
-
-
-class Way(eqx.Module):
-    """One direction of a coupling: edges without those that join a cell to itself, by target.
-
-    `table` `[longest row, n_target]` has the place in the list of edges of each target's edges, and
-    the number of edges where there are no more of them; or is None.
-    """
-
-    source: Array
-    target: Array
-    edge: Array
-    table: Array | None
-    pre: str = eqx.field(static=True)
-    post: str = eqx.field(static=True)
-    n_pre: int = eqx.field(static=True)
-    n_post: int = eqx.field(static=True)
-    dense: bool = eqx.field(static=True)
-
-    def prepare(self, conductance: Array) -> Conductances:
-        one = jnp.ones((), conductance.dtype)
-        per_edge = conductance.ndim > 0
-        weight = conductance[self.edge] if per_edge else jnp.ones(self.edge.shape, one.dtype)
-        scale = one if per_edge else conductance
-        if self.dense:
-            matrix = jnp.zeros((self.n_pre, self.n_post), one.dtype)
-            matrix = matrix.at[self.source, self.target].add(weight)
-            return Conductances(jnp.sum(matrix, 0), scale, matrix=matrix)
-        total = jax.ops.segment_sum(weight, self.target, self.n_post, indices_are_sorted=True)
-        if self.table is None:
-            return Conductances(total, scale, edges=(self.source, self.target, weight))
-        there = self.table < self.edge.shape[0]
-        at = jnp.where(there, self.table, 0)
-        index = jnp.where(there, self.source[at], 0)
-        return Conductances(total, scale, index=index, weight=jnp.where(there, weight[at], 0))
-
-
-def ways(
-    pre: np.ndarray,
-    post: np.ndarray,
-    parts: tuple[Part, Part],
-    sizes: Mapping[str, int],
-    symmetric: bool,
-    dense: bool | None = None,
-) -> tuple[Way, ...]:
-    """The directions in which edges between cells of two populations conduct."""
-    (source, *_), (target, *_) = parts
-    edge = np.arange(pre.size, dtype=np.int32)
-    if pre.size == 0:
-        return ()
-    if source == target:
-        real = pre != post
-        pre, post, edge = pre[real], post[real], edge[real]
-        if not pre.size:
-            return ()
-        if symmetric:
-            pre, post = np.concatenate([pre, post]), np.concatenate([post, pre])
-            edge = np.concatenate([edge, edge])
-        return (_way(pre, post, edge, source, target, sizes, dense),)
-    forth = _way(pre, post, edge, source, target, sizes, dense)
-    back = (_way(post, pre, edge, target, source, sizes, dense),) if symmetric else ()
-    return (forth, *back)
-
-
-def _way(
-    source: np.ndarray,
-    target: np.ndarray,
-    edge: np.ndarray,
-    pre: str,
-    post: str,
-    sizes: Mapping[str, int],
-    dense: bool | None,
-) -> Way:
-    n_pre, n_post = sizes[pre], sizes[post]
-    order = np.argsort(target, kind="stable")
-    source, target, edge = source[order], target[order], edge[order]
-    if dense is None:
-        elements = n_pre * n_post
-        dense = bool(edge.size > _DENSE * elements and 4 * elements < _DENSE_BYTES)
-    table = None
-    counts = np.bincount(target, minlength=n_post)
-    longest = int(counts.max(initial=1))
-    if not dense and longest * n_post <= _WIDEST * max(edge.size, n_post):
-        table = np.full((longest, n_post), edge.size, np.int32)
-        place = np.arange(edge.size) - np.repeat(np.cumsum(counts) - counts, counts)
-        table[place, target] = np.arange(edge.size)
-    return Way(
-        jnp.asarray(source, jnp.int32),
-        jnp.asarray(target, jnp.int32),
-        jnp.asarray(edge, jnp.int32),
-        None if table is None else jnp.asarray(table),
-        pre,
-        post,
-        n_pre,
-        n_post,
-        dense,
-    )
-
-
 class Devices(NamedTuple):
-    """Where the cells that are here begin in each population, and what brings those of all devices
-    together: their membranes, and the largest of a number of each."""
+    """Where the cells that are here begin in each population; what brings together what those of
+    all devices show, and the largest of a number of each; and how many devices there are."""
 
     first: Mapping[str, Any]
     everyone: Callable[[Array], Array]
     largest: Callable[[Array], Array]
+    count: int
 
 
 class Coupled(NamedTuple):

@@ -16,8 +16,9 @@ from jax import Array
 from jax.core import Tracer
 from jax.sharding import Mesh
 
-from jsnn._advance import advance, receive_at_once, relaxed
-from jsnn._build import Parts, build, build_coupling, checked_parts
+from jsnn import _slow
+from jsnn._advance import ALONE, advance, receive_at_once, relaxed
+from jsnn._build import Parts, build, build_junctions, build_slow, checked_parts
 from jsnn._divide import mesh_of, padded
 from jsnn._external import Input, external, pad_inputs, target
 from jsnn._math import (
@@ -31,7 +32,8 @@ from jsnn._math import (
 )
 from jsnn._memory import check_memory, check_plan, size
 from jsnn._random import key_words
-from jsnn.coupling import Coupling, GapConnections, Junctions, groups
+from jsnn._slow import SlowConnections, SlowCurrents
+from jsnn.coupling import Coupling, GapConnections, GapJunction, Junctions, groups
 from jsnn.delivery import Delivery, EventDriven, not_differentiable, segment_sum_step
 from jsnn.exchange import Exchange, Joint, Relaxation, WaveformRelaxation, check_groups
 from jsnn.inputs import Cells, Target
@@ -56,8 +58,8 @@ class Network(eqx.Module):
     - `dt`: ms.
     - `key`: a PRNG key that edges and drawn weights and delays are made from; needed with
       projections.
-    - `couplings`: gap junctions by name. Populations that they join advance together, with one
-      solver, which is not `Exact()`.
+    - `couplings`: gap junctions and slow inward currents by name. Populations that gap junctions
+      join advance together, with one solver, which is not `Exact()`.
     - `exchange`: how: `Joint()`, or `WaveformRelaxation()` as in NEST.
     - `delivery`: `EventDriven()` or `SegmentSum()`, which give the same spikes. Only the latter can
       be differentiated.
@@ -71,6 +73,7 @@ class Network(eqx.Module):
     synapses: dict[str, Synapses]
     inputs: dict[str, Input]
     couplings: dict[str, Junctions]
+    slow: dict[str, SlowCurrents]
     delivery: Delivery
     exchange: Exchange
     dt: float = eqx.field(static=True)
@@ -118,7 +121,7 @@ class Network(eqx.Module):
                 f"{sorted(both)} are names of projections and of couplings; give others"
             )
         self.populations, self.inputs = dict(populations), dict(inputs)
-        self.synapses, self.couplings = {}, {}
+        self.synapses, self.couplings, self.slow = {}, {}, {}
         self.populations, self.inputs, *_ = self._checked_parts()
         for name, source in self.inputs.items():
             with named(f"input {name!r}"):
@@ -140,7 +143,11 @@ class Network(eqx.Module):
             self.synapses.update(build(name, projection, self.populations, own, self.dt))
         for name, coupling in couplings.items():
             own = jax.random.fold_in(key, zlib.crc32(name.encode()))
-            self.couplings[name] = build_coupling(name, coupling, self.populations, own)
+            if isinstance(coupling, GapJunction):
+                self.couplings[name] = build_junctions(name, coupling, self.populations, own)
+            else:
+                made = build_slow(name, coupling, self.populations, own, self.dt)
+                self.slow[name] = made
         self._check_exchange()
         buffers = {}
         for name, synapses in self.synapses.items():
@@ -164,7 +171,7 @@ class Network(eqx.Module):
             return self
         self._check_exchange()
         checked = eqx.tree_at(
-            lambda n: (n.populations, n.inputs, n.synapses, n.couplings),
+            lambda n: (n.populations, n.inputs, n.synapses, n.couplings, n.slow),
             self,
             self._checked_parts(),
         )
@@ -185,7 +192,7 @@ class Network(eqx.Module):
 
     def _checked_parts(self) -> Parts:
         return checked_parts(
-            *(self.populations, self.inputs, self.synapses, self.couplings, self.dt)
+            *(self.populations, self.inputs, self.synapses, self.couplings, self.slow, self.dt)
         )
 
     @property
@@ -199,7 +206,8 @@ class Network(eqx.Module):
 
     @property
     def _least_delay(self) -> int:
-        return min([s.min_delay for s in self.synapses.values()], default=NEVER)
+        delays = [s.min_delay for s in self.synapses.values()]
+        return min([*delays, *(d for own in self.slow.values() for d in own.delays)], default=NEVER)
 
     @property
     def groups(self) -> list[tuple[str, ...]]:
@@ -214,10 +222,12 @@ class Network(eqx.Module):
         """The population that an input is aimed at, and which of its cells."""
         return target(self.populations, source)
 
-    def connections(self) -> dict[str, Connections | GapConnections]:
-        """Edges, weights and delays by projection, and edges and conductances by coupling, in
-        storage order (by source, then target)."""
-        found = {name: own.connections(self.dt) for name, own in self.synapses.items()}
+    def connections(self) -> dict[str, Connections | GapConnections | SlowConnections]:
+        """Edges, weights and delays by projection, and edges and conductances, or weights and
+        delays, by coupling, in storage order (by source, then target)."""
+        found: dict[str, Connections | GapConnections | SlowConnections] = {
+            name: own.connections(self.dt) for name, own in (self.synapses | self.slow).items()
+        }
         return found | {name: own.connections() for name, own in self.couplings.items()}
 
     def on(self, devices: int | Sequence[Any] | None) -> "Network":
@@ -247,6 +257,11 @@ class Network(eqx.Module):
             name: population.init(jax.random.fold_in(draw_key, zlib.crc32(name.encode())))
             for name, population in self.populations.items()
         }
+        real, onto = real_dtype(), {name: {} for name in self.populations}
+        for name, own in self.slow.items():
+            target = own.parts[1][0]
+            onto[target][name] = jnp.asarray(np.zeros(self.populations[target].n, real))
+        populations = _slow.holding(populations, onto)
         counting = isinstance(self.delivery, EventDriven)
         buffers = {
             name: jnp.asarray(
@@ -263,6 +278,10 @@ class Network(eqx.Module):
         return State(
             *(start, key_words(run_key), populations, buffers, releases, status),
             self.begin_relaxation(),
+            {
+                name: jnp.asarray(np.zeros((own.slots, self.populations[own.parts[0][0]].n), real))
+                for name, own in self.slow.items()
+            },
         )
 
     def begin_relaxation(self) -> Relaxation | None:
@@ -281,6 +300,7 @@ class Network(eqx.Module):
             {name: i.prepare(self.dt, self.target(i)[1]) for name, i in self.inputs.items()},
             {name: s.weight if s.weight.ndim == 0 else None for name, s in self.synapses.items()},
             {name: own.prepare() for name, own in self.couplings.items()},
+            {name: own.prepare() for name, own in self.slow.items()},
         )
 
     def pad_inputs(
@@ -308,8 +328,8 @@ class Network(eqx.Module):
     ) -> tuple[State, dict[str, Array]]:
         """One step of dt, (step * dt, (step + 1) * dt]: the reference for everything faster.
 
-        Returns the state and `fired` by population, `[n]`, 1 or 0. Coefficients may be given
-        where several steps share them.
+        Returns the state and `fired` of populations that spike, `[n]`, 1 or 0. Coefficients may be
+        given where several steps share them.
         """
         self = self.checked()
         if coefficients is None:
@@ -333,6 +353,11 @@ class Network(eqx.Module):
             *(self, coefficients, state.populations, state.buffers, arrivals, currents, step),
             relaxation,
         )
+        slow = _slow.currents(self, coefficients.slow, state.signals, n, 1, own, ALONE)
+        slow = jax.tree.map(lambda current: current[0], slow)
+        populations = _slow.holding(populations, slow)
+        sent = jax.tree.map(lambda signal: signal[None], _slow.sent(self, populations))
+        signals = _slow.remembered(self, state.signals, sent, n, 1)
 
         counting = isinstance(self.delivery, EventDriven)
         if counting and self.synapses:
@@ -359,7 +384,8 @@ class Network(eqx.Module):
 
         status = look_at_inputs(state.status, self.inputs, coefficients.inputs, n[None], 1, self.dt)
         status = look_at_states(status, populations, n)
-        return State(n + 1, state.key, populations, buffers, releases, status, relaxation), fired
+        evolved = (populations, buffers, releases, status, relaxation, signals)
+        return State(n + 1, state.key, *evolved), fired
 
     def part(self, address: str) -> tuple[str, int, int]:
         """`"cells.exc"` as (population, first cell, last cell exclusive)."""

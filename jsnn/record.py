@@ -31,7 +31,7 @@ class Spikes(eqx.Module):
     cells: str = eqx.field(static=True)
 
     def check(self, network: Network) -> None:
-        network.part(self.cells)
+        _check_spiking(network, self.cells)
 
     def begin(self, network: Network, length: int, n: dict[str, int]) -> Array:
         return jnp.zeros((length, n[network.part(self.cells)[0]] // WORD), jnp.uint32)
@@ -85,7 +85,7 @@ class Counts(eqx.Module):
     every: float = eqx.field(static=True)
 
     def check(self, network: Network) -> None:
-        network.part(self.cells)
+        _check_spiking(network, self.cells)
         whole_steps("every", self.every, network.dt, least=1)
 
     def begin(self, network: Network, length: int, n: dict[str, int]) -> Array:
@@ -142,7 +142,8 @@ class States(eqx.Module):
     **Arguments:**
 
     - `cells`: `"cells"` or `"cells.exc"`.
-    - `state`: its name: `"v"`, or of a receptor `"exc.g"`.
+    - `state`: its name: `"v"`, or of a receptor `"exc.g"`; or that of a slow current, for the
+      current that drives the next step (pA).
     - `index`: which of the cells, counted from the first; all if left out.
     - `every`: ms, whole steps; every step if left out.
     """
@@ -165,7 +166,8 @@ class States(eqx.Module):
 
     def check(self, network: Network) -> None:
         name, low, high = network.part(self.cells)
-        states = [*network.populations[name].states, "refractory"]
+        slow = [c for c, own in network.slow.items() if own.parts[1][0] == name]
+        states = [*network.populations[name].states, *slow, "refractory"]
         if not isinstance(self.state, str) or self.state not in states:
             raise unknown(f"state of {name!r}", self.state, states)
         self._samples(network)
@@ -239,8 +241,17 @@ def buffer_of(network: Network, record: Mapping[str, Recorder]) -> dict[str, str
     }
 
 
+def _check_spiking(network: Network, cells: str) -> None:
+    name = network.part(cells)[0]
+    if not network.populations[name].neuron.is_spiking:
+        states = network.populations[name].states
+        raise ValueError(f"{cells!r} are astrocytes, which do not spike; give States of {states}")
+
+
 def _values(state: PopulationState, name: str) -> Array:
     if name == "refractory":
         return state.refractory
     receptor, _, own = name.rpartition(".")
-    return state.receptors[receptor][own] if receptor else state.cell[own]
+    if receptor:
+        return state.receptors[receptor][own]
+    return state.slow[own] if own in state.slow else state.cell[own]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jsnn._math import NEVER as NEVER
-from jsnn.coupling import Conductances
+from jsnn._sums import Conductances
 from jsnn.exchange import Relaxation
 from jsnn.inputs import Prepared
 from jsnn.population import Coefficients, PopulationState
@@ -22,7 +22,8 @@ class State(eqx.Module):
     arrivals under way, `[slots, n]` for each projection; `releases` what the synapses of those with
     short-term plasticity remember; `status` tells the first step at which each input
     (`"input/name"`) failed, and for each population the step at which a state was found that is not
-    finite (it is looked for every 64 steps, and at the end of a call), or `NEVER`.
+    finite (it is looked for every 64 steps, and at the end of a call), or `NEVER`; `signals` what
+    the sources of slow currents have sent of late, `[slots, n]` for each coupling.
     """
 
     step: Array
@@ -32,6 +33,7 @@ class State(eqx.Module):
     releases: dict[str, ReleaseState]
     status: dict[str, Array]
     relaxation: Relaxation | None = None
+    signals: dict[str, Array] = eqx.field(default_factory=dict)
 
     @property
     def outcome(self) -> dict[str, Array]:
@@ -48,6 +50,7 @@ class NetworkCoefficients(NamedTuple):
     inputs: dict[str, Prepared]
     weights: dict[str, Array | None]  # scalar weights, applied where arrivals are read
     couplings: dict[str, list[Conductances]]
+    slow: dict[str, list[Conductances]]
 
 
 def look_at_states(

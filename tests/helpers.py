@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 import jsnn
+from jsnn.astrocytes import LiRinzel
 from jsnn.connect import FixedIndegree, Pairs
-from jsnn.coupling import GapJunction
+from jsnn.coupling import GapJunction, SlowInwardCurrent
 from jsnn.inputs import NoiseCurrent, Poisson, SpikeList, StepCurrent
-from jsnn.neurons import LIF, HodgkinHuxley
+from jsnn.neurons import LIF, AdEx, HodgkinHuxley
 from jsnn.receptors import Alpha, Delta, Exponential
 from jsnn.release import Tsodyks, TsodyksMarkram
 from jsnn.solvers import RK4, Euler, Exact, ExponentialEuler, Splitting
@@ -69,11 +70,24 @@ def populations():
             {"exc": Alpha(0.5), "inh": Exponential(2.0, e_rev=-75.0)},
             solver=Splitting((2, 4)),
         ),
+        "adex": jsnn.Population(
+            AdEx(t_ref=ramp(0.0, 1.2, 13), i_e=ramp(700.0, 1500.0, 13), b=40.0),
+            13,
+            {"exc": Alpha(1.0, e_rev=0.0), "x": Delta()},
+            initial={"v": jsnn.distributions.Uniform(-70.0, -50.0)},
+        ),
+        "astrocytes": jsnn.Population(
+            LiRinzel(delta_ip3=ramp(0.1, 0.3, 40)), 40, {"x": Delta()}, initial={"ca": 0.3}
+        ),
     }
 
 
-MODELS = list(populations())
-TRACED = ("exponential", "rk4", "channels")
+MODELS = [name for name, own in populations().items() if own.neuron.is_spiking]
+TRACED = {
+    **{f"v {name}": (name, "v") for name in ("exponential", "rk4", "channels", "adex")},
+    "ca astrocytes": ("astrocytes", "ca"),
+    "sic adex": ("adex", "sic"),
+}
 
 
 def projections():
@@ -110,12 +124,20 @@ def projections():
             receptor="exc",
             release=Tsodyks(jsnn.distributions.Uniform(0.2, 0.6), tau_fac=ramp(0.0, 90.0, 33)),
         ),
+        "jumps": jsnn.Projection("delta", "adex", rule, weight=0.5, delay=1.0, receptor="x"),
+        "third": jsnn.Projection("adex", "astrocytes", rule, weight=1.0, delay=0.9),
     }
 
 
 def couplings():
     conductance = jsnn.distributions.Uniform(0.5, 2.0)
-    return {"gaps": GapJunction("channels", "channels", FixedIndegree(2), conductance=conductance)}
+    weight, delay = jsnn.distributions.Uniform(1.0, 4.0), jsnn.distributions.Uniform(0.7, 1.4)
+    return {
+        "gaps": GapJunction("channels", "channels", FixedIndegree(2), conductance=conductance),
+        "sic": SlowInwardCurrent(
+            "astrocytes", "adex", FixedIndegree(3), weight=weight, delay=delay
+        ),
+    }
 
 
 def inputs():
@@ -138,9 +160,9 @@ def network(delivery=None):
 
 
 def everything():
-    """Recorders of all spikes and of some membranes."""
+    """Recorders of all spikes and of some states."""
     spikes = {f"spikes {name}": jsnn.record.Spikes(name) for name in MODELS}
-    return spikes | {f"v {name}": jsnn.record.States(name, "v") for name in TRACED}
+    return spikes | {name: jsnn.record.States(*state) for name, state in TRACED.items()}
 
 
 def run(net, state, *lengths):
@@ -155,7 +177,7 @@ def run(net, state, *lengths):
 
 
 def traces(solution):
-    """Rasters and membranes by the name of the recorder, as NumPy arrays, time first."""
+    """Rasters and states by the name of the recorder, as NumPy arrays, time first."""
     return {
         name: np.asarray(own.raster if name.startswith("spikes") else own.values)
         for name, own in solution.records.items()
@@ -167,7 +189,10 @@ def traces(solution):
 # channels, may in all versions.
 # Spikes are compared exactly all the same.
 ONE_ROUNDING = jax.__version_info__ < (0, 11)
-ROUNDED = ("'rk4'", "'euler'", "v rk4", "'source'", "'edge'", "'channels'", "v channels")
+ROUNDED = (
+    *("'rk4'", "'euler'", "v rk4", "'source'", "'edge'", "'channels'", "v channels"),
+    *("'adex'", "'astrocytes'", "v adex", "ca astrocytes", "sic"),
+)
 
 
 def assert_same(a, b, *, programs=1):
@@ -179,7 +204,7 @@ def assert_same(a, b, *, programs=1):
         rounded = not ONE_ROUNDING or any(name in where for name in ROUNDED)
         if programs > 1 and rounded and np.issubdtype(x.dtype, np.floating):
             # The upstroke of a spike, 400 mV/ms, magnifies rounding
-            r, a = (1e-3, 1e-2) if "channels" in where else (2e-6, 1e-6)
+            r, a = (1e-3, 1e-2) if "channels" in where or "adex" in where else (2e-6, 1e-6)
             np.testing.assert_allclose(np.asarray(x), np.asarray(y), r, a, err_msg=where)
         else:
             np.testing.assert_array_equal(np.asarray(x), np.asarray(y), err_msg=where)

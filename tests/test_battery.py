@@ -41,8 +41,9 @@ def stepped(net, start):
         state, fired = step(net, state, coefficients)
         for name in MODELS:
             made[f"spikes {name}"].append(np.asarray(fired[name]) > 0)
-        for name in TRACED:
-            made[f"v {name}"].append(np.asarray(state.populations[name].cell["v"]))
+        for name, (cells, what) in TRACED.items():
+            own = state.populations[cells]
+            made[name].append(np.asarray((own.cell | own.slow)[what]))
     made = {name: np.stack(own) for name, own in made.items()}
     return state, made
 
@@ -53,6 +54,12 @@ def test_every_model_fires_and_rests(whole, name):
     spikes = whole[1][f"spikes {name}"]
     assert spikes.sum() >= 3 and spikes.mean() < 0.2
     assert np.all(np.isfinite(whole[0].populations[name].cell["v"]))
+
+
+def test_astrocytes_take_spikes_and_send_currents(net, start, whole):
+    ip3 = whole[0].populations["astrocytes"].cell["ip3"]
+    assert np.all(np.asarray(ip3)[:5] > 0.2) and whole[1]["sic adex"][-1].min() > 5
+    assert np.all(whole[1]["sic adex"][:7] == 0)  # before the least delay
 
 
 def test_block_equals_step_iterated(whole, stepped):
@@ -126,8 +133,9 @@ def test_vmap_equals_single_runs(net):
         single = run(state)
         mine = helpers.traces(jax.tree.map(lambda leaf, i=i: leaf[i], batched))
         for name, own in helpers.traces(single).items():
-            if name.startswith("v "):
-                rtol, atol = (1e-3, 1e-2) if name == "v channels" else (1e-5, 0)
+            if name in TRACED:
+                steep = name in ("v channels", "v adex", "sic adex")
+                rtol, atol = (1e-3, 1e-2) if steep else (1e-5, 0)
                 np.testing.assert_allclose(mine[name], own, rtol, atol)
             else:
                 assert_same(mine[name], own)

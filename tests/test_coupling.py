@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import jsnn
+from jsnn._sums import ways
 from jsnn.connect import AllToAll, FixedTotalNumber, Pairs
-from jsnn.coupling import GapJunction, groups, ways
+from jsnn.coupling import GapJunction, groups
 from jsnn.distributions import Normal, Uniform
 from jsnn.exchange import Joint, WaveformRelaxation
 from jsnn.inputs import Poisson, SpikeList
