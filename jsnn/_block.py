@@ -73,7 +73,8 @@ def block(
         fired = {name: jnp.where(real[name], own, 0) for name, own in fired.items()}
         samples = {name: own.sample(network, populations, first) for name, own in record.items()}
         bits = {name: own > 0 for name, own in fired.items()}
-        made = bits, {} if event_driven else fired, samples, _slow.sent(network, populations)
+        signals = _slow.sent(network, coefficients.populations, populations)
+        made = bits, {} if event_driven else fired, samples, signals
         return (done + 1, populations, relaxation), made
 
     # Counting the steps, though `length` is known, lets what follows depend on the loop: XLA would

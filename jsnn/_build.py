@@ -93,7 +93,7 @@ def build_junctions(
     where = f"coupling {name!r}"
     parts, (pre, post), order, value_key, _ = _ends(where, coupling, populations, key)
     for part in parts:
-        _check_spiking(where, populations, part, "has no membrane to join")
+        _check_spiking(where, populations, part, "have no membrane to join")
     conductance = _values(where, "conductance", coupling.conductance, pre.size, value_key, order)
     sizes = {name: populations[name].n for name, _, _ in parts}
     made = Junctions(
@@ -123,7 +123,7 @@ def build_slow(
             f"{where}: population {source!r} is of {type(populations[source].neuron).__name__}, "
             "which sends no slow current; give astrocytes, as LiRinzel()"
         )
-    _check_spiking(where, populations, parts[1], "takes no slow current")
+    _check_spiking(where, populations, parts[1], "take no slow current")
     if name in (taken := [*populations[target].states, "refractory"]):
         raise ValueError(
             f"{where}: a state of {target!r} has this name, as {taken} have; give another"

@@ -225,6 +225,10 @@ def parameters(model: str, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
             value = as_real(value)
             check_cells(name, value, n)
         values[name] = value
+    part = values.get("h_IP3R", 0.0)
+    known = None if is_distribution(part) else concrete(part)
+    if known is not None and np.any(known > 1):
+        raise ValueError(f"h_IP3R={known} must be at most 1")
     if "V_reset" not in values or "V_peak" in values:
         return values  # the law knows better what to check
     reset, threshold = concrete(values["V_reset"]), concrete(values["V_th"])

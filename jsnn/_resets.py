@@ -50,9 +50,9 @@ def step(
         fired = (margin >= 0) & ~still & ~before.fired
         part = _time_of_spike(piece, law.overshoot, law.overshoot(y), margin, fired)
         start, h = law.reset(piece.between(part)), (1 - part) * (dt / k)
-        slope = lambda y: law.slope((i + part) / k, y, still | stays)  # noqa: E731
-        middle = _moved(start, h / 2, slope(start))
-        end = _moved(start, h, slope(middle))
+        after, half = still | stays, (1 + part) / 2
+        middle = _moved(start, h / 2, law.slope((i + part) / k, start, after))
+        end = _moved(start, h, law.slope((i + half) / k, middle, after))
         # What the receptors do is not touched by a spike
         cell = jax.tree.map(
             lambda own, other: jnp.where(fired, own, other), end["cell"], piece.end["cell"]

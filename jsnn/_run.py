@@ -139,7 +139,8 @@ def run(
         "segments": n_segments,
         "spikes": {
             name: sum(int(part[_SPIKES + name]) for _, _, part in parts)
-            for name in network.populations
+            for name, own in network.populations.items()
+            if own.neuron.is_spiking
         },
     }
     if now.relaxation is not None:

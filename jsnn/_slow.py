@@ -12,7 +12,7 @@ from jsnn._math import as_real, check_number, filled
 from jsnn._sums import Conductances, Part, Way, way_of
 from jsnn.astrocytes import LiRinzel
 from jsnn.coupling import Devices
-from jsnn.population import Population, PopulationState
+from jsnn.population import Coefficients, Population, PopulationState
 
 
 class SlowCurrents(eqx.Module):
@@ -143,13 +143,17 @@ def holding(
     }
 
 
-def sent(net: Parts, populations: Mapping[str, PopulationState]) -> dict[str, Array]:
+def sent(
+    net: Parts,
+    coefficients: Mapping[str, Coefficients],
+    populations: Mapping[str, PopulationState],
+) -> dict[str, Array]:
     """By coupling, what all cells of its source population send after a step."""
     found, made = {}, {}
     for name, built in net.slow.items():
         source = built.parts[0][0]
         if source not in found:
-            law = net.populations[source].neuron
+            law = coefficients[source].system.neuron  # of the cells that are here
             assert isinstance(law, LiRinzel)
             found[source] = law.slow_current(populations[source].cell)
         made[name] = found[source]

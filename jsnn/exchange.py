@@ -11,8 +11,9 @@ import numpy as np
 from jax import Array, lax
 
 from jsnn._math import NEVER, check_scalar, plain, real_dtype, whole_steps
+from jsnn._system import Current
 from jsnn.coupling import Coupled
-from jsnn.population import Coefficients, Current, Moved, Population, PopulationState
+from jsnn.population import Coefficients, Moved, Population, PopulationState
 
 Populations = Mapping[str, Population]
 States = dict[str, PopulationState]
@@ -197,7 +198,9 @@ def move(
     """A group of populations over one step, before arrivals and threshold."""
     if not coupled.between:
         return {
-            name: own.move(coefficients[name], states[name], lambda at, y, n=name: currents[n], dt)
+            name: own.move(
+                coefficients[name], states[name], lambda at, y, n=name: Current(at, currents[n]), dt
+            )
             for name, own in populations.items()
         }
     if waves is None:
@@ -214,21 +217,24 @@ def move_together(
     dt: float,
 ) -> dict[str, Moved]:
     """A group over one step as a single system, with one solver."""
-    fields = {name: own.field(states[name]) for name, own in populations.items()}
+    fields = {name: own.field(states[name], dt) for name, own in populations.items()}
 
     def field(systems: Any, y: Any, currents: Any) -> Any:
         return {name: own(systems[name], y[name], currents[name]) for name, own in fields.items()}
 
     def drive(at: Any, y: Any) -> Any:
         received = coupled.received({name: own["cell"]["v"] for name, own in y.items()})
-        return {n: Current(currents[n] + received[n], conductances[n]) for n in received}
+        return {n: Current(at, currents[n] + received[n], conductances[n]) for n in received}
 
     conductances = coupled.conductances({name: states[name].cell["v"] for name in populations})
     systems = {name: coefficients[name].system for name in populations}
-    y = {n: {"cell": states[n].cell, "receptors": states[n].receptors} for n in populations}
+    y = {name: own.begin(states[name]) for name, own in populations.items()}
     solver: Any = next(iter(populations.values())).solver
     y = solver.step(None, field, systems, y, drive, dt)
-    return {name: own.moved(states[name], y[name]) for name, own in populations.items()}
+    return {
+        name: own.moved(coefficients[name], states[name], y[name], dt)
+        for name, own in populations.items()
+    }
 
 
 def move_apart(
@@ -250,14 +256,16 @@ def move_apart(
             received = jnp.zeros_like(waves[name][0])
             for own in waves[name][::-1]:
                 received = received * at + own
-            return Current(currents[name] + received, conductances[name])
+            return Current(at, currents[name] + received, conductances[name])
 
         own, state = coefficients[name], states[name]
 
-        field = population.field(state)
+        field, begin = population.field(state, dt), population.begin
 
-        def slope(at: float, now: PopulationState, own=own, drive=drive, field=field) -> Array:
-            y = {"cell": now.cell, "receptors": now.receptors}
+        def slope(
+            at: float, now: PopulationState, own=own, drive=drive, field=field, begin=begin
+        ) -> Array:
+            y = begin(now)
             return dt * field(own.system, y, drive(at, y))["cell"]["v"]
 
         moved[name] = population.move(own, state, drive, dt)

@@ -2,9 +2,9 @@
 
     neurons = jsnn.nest.iaf_psc_alpha(1000, tau_m=20.0, V_th=-50.0)
 
-is `nest.Create("iaf_psc_alpha", 1000, {"tau_m": 20.0, "V_th": -50.0})`: a `Population` of `LIF` or
-`HodgkinHuxley` neurons with the receptors and the solver of the table. Nothing else is special
-about it.
+is `nest.Create("iaf_psc_alpha", 1000, {"tau_m": 20.0, "V_th": -50.0})`: a `Population` of `LIF`,
+`AdEx` or `HodgkinHuxley` neurons, or of `LiRinzel` astrocytes, with the receptors and the solver of
+the table. Nothing else is special about it.
 
 | name | receptors | their weights | solver |
 |---|---|---|---|
@@ -15,9 +15,17 @@ about it.
 | `iaf_cond_alpha` | `ex`, `in`: `Alpha` conductance | nS | `RK4(4)` |
 | `hh_psc_alpha` | `ex`, `in`: `Alpha` current | pA | `Splitting()` |
 | `hh_psc_alpha_gap` | `ex`, `in`: `Alpha` current | pA | `Splitting()` |
+| `aeif_psc_delta` | `delta`: `Delta` | mV | `RK4()` |
+| `aeif_psc_exp` | `ex`, `in`: `Exponential` current | pA | `RK4()` |
+| `aeif_psc_alpha` | `ex`, `in`: `Alpha` current | pA | `RK4()` |
+| `aeif_cond_exp` | `ex`, `in`: `Exponential` conductance | nS | `RK4()` |
+| `aeif_cond_alpha`, `aeif_cond_alpha_astro` | `ex`, `in`: `Alpha` conductance | nS | `RK4()` |
+| `astrocyte_lr_1994` | `delta`: `Delta` | 1 | `RK4()` |
 
-NEST's `gap_junction` is `jsnn.coupling.GapJunction`, for `Network(..., couplings=...)`; its `wfr_`
-settings are those of `jsnn.exchange.WaveformRelaxation`, for `Network(..., exchange=...)`.
+NEST's `sic_connection` is `jsnn.coupling.SlowInwardCurrent` and its `gap_junction`
+`jsnn.coupling.GapJunction`, for `Network(..., couplings=...)`; its `wfr_` settings are those of
+`jsnn.exchange.WaveformRelaxation`, for `Network(..., exchange=...)`. `TripartiteConnect` is
+`jsnn.tripartite`.
 `tsodyks_synapse` and `tsodyks2_synapse` are releases, for `Projection(..., release=...)`.
 
 The receptor is chosen by name, where NEST chooses it by the sign of the weight: a negative weight
@@ -57,9 +65,24 @@ and of the neurons with channels, besides `C_m`, `E_L`, `V_m`, `t_ref`, `I_e` an
 
 Gates start at the equilibrium of the default `V_m`, also where another is given.
 
+The neurons with adaptation take, besides `I_e`, `E_ex`, `E_in` and what their synapses are at the
+start (`g_`, `dg_`; of the psc models `I_syn_`, `dI_syn_`):
+
+| parameter | meaning | unit | default |
+|---|---|---|---|
+| `C_m`, `g_L`, `E_L` | membrane | pF, nS, mV | 281, 30, -70.6 |
+| `V_th`, `Delta_T` | threshold of the upstroke, and its sharpness | mV | -50.4, 2 |
+| `V_peak`, `V_reset` | potential of the spike, and after it | mV | 0, -60 |
+| `a`, `b`, `tau_w` | adaptation | nS, pA, ms | 4, 80.5, 144 |
+| `V_m`, `w` | at the start | mV, pA | -70.6, 0 |
+| `t_ref`, `tau_syn_ex`, `tau_syn_in` | | ms | 0, 0.2, 2 |
+
+and `astrocyte_lr_1994` those of `LiRinzel`, with NEST's capitals (`Kd_IP3_1`, `rate_SERCA`), and
+`IP3`, `Ca_astro` and `h_IP3R` at the start (0.16 uM, 0.073 uM, 0.793).
+
 Each is a scalar or `[n]`; what holds at the start may also be a distribution to draw from. As in
 NEST, `V_m` stays at -70 where only `E_L` is given. The names of the recorded states differ: `V_m`
-is `"v"`, `I_syn_ex` is `"ex.i"`, `g_ex` is `"ex.g"`, `Act_m` is `"m"`.
+is `"v"`, `I_syn_ex` is `"ex.i"`, `g_ex` is `"ex.g"`, `Act_m` is `"m"`, `Ca_astro` is `"ca"`.
 
 The spikes of the psc models are NEST's, and so are the membrane potentials but for rounding. NEST
 integrates the cond models with steps of adaptive size, whose error is below 1e-4 mV at moderate

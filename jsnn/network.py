@@ -356,7 +356,8 @@ class Network(eqx.Module):
         slow = _slow.currents(self, coefficients.slow, state.signals, n, 1, own, ALONE)
         slow = jax.tree.map(lambda current: current[0], slow)
         populations = _slow.holding(populations, slow)
-        sent = jax.tree.map(lambda signal: signal[None], _slow.sent(self, populations))
+        sent = _slow.sent(self, coefficients.populations, populations)
+        sent = jax.tree.map(lambda signal: signal[None], sent)
         signals = _slow.remembered(self, state.signals, sent, n, 1)
 
         counting = isinstance(self.delivery, EventDriven)

@@ -2,6 +2,8 @@
 
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -25,6 +27,7 @@ from jsnn._math import (
     unknown,
     whole_steps_array,
 )
+from jsnn._system import Current, System, receptors_after, vector_field
 from jsnn.astrocytes import LiRinzel
 from jsnn.distributions import Distribution, is_distribution
 from jsnn.neurons import LIF, AdEx, HodgkinHuxley
@@ -36,23 +39,6 @@ Neuron = LIF | AdEx | HodgkinHuxley
 Cell = Neuron | LiRinzel
 Values = dict[str, Array]
 _SHORTEST = 1e-3  # of a time constant, in steps: beyond it the propagator runs out of digits
-
-
-class System(NamedTuple):
-    """What a solver solves: its leaves are the parameters of the vector field."""
-
-    neuron: Any
-    receptors: dict[str, Receptor]
-
-
-class Current(NamedTuple):
-    """A current (pA) that falls with the membrane: `held` - `conductance` v."""
-
-    held: Array
-    conductance: Array
-
-    def at(self, v: Array) -> Array:
-        return self.held - self.conductance * v
 
 
 class PopulationState(eqx.Module):
@@ -173,7 +159,7 @@ class Population(eqx.Module):
             if name not in self.states:
                 raise unknown("state", name, self.states)
             if not is_distribution(value):
-                low = 0.0 if self._is_conductance(name) else None
+                low = 0.0 if self._is_conductance(name) or not neuron.is_spiking else None
                 check_number(f"initial[{name!r}]", value, low=low)
                 value = as_real(value)
             self.initial[name] = value
@@ -267,7 +253,7 @@ class Population(eqx.Module):
             "cell": {name: zero for name in self.neuron.initial()},
             "receptors": {n: {s: zero for s in r.states} for n, r in self.receptors.items()},
         }
-        solver = self.solver.prepare(_vector_field, system, example, dt)
+        solver = self.solver.prepare(vector_field, system, example, dt)
         steps = jnp.rint(self._t_ref / dt).astype(jnp.int32)
         return Coefficients(system, solver, steps)
 
@@ -284,7 +270,7 @@ class Population(eqx.Module):
         Returns the state, `fired` `[n]` (1 or 0 in the working precision, differentiable through
         the surrogate), and `active` `[n]`: the cells within the surrogate's support.
         """
-        moved = self.move(coefficients, state, lambda at, y: current, dt)
+        moved = self.move(coefficients, state, lambda at, y: Current(at, current), dt)
         return self.finish(coefficients, state, moved, arrivals)
 
     def move(
@@ -293,21 +279,37 @@ class Population(eqx.Module):
         """(1) Neuron and receptors advance by dt, under a current that may change in it."""
         if self.neuron.resets_within:
             return self._move_with_resets(coefficients, state, drive, dt)
-        y, system = {"cell": state.cell, "receptors": state.receptors}, coefficients.system
-        y = self.solver.step(coefficients.solver, self.field(state), system, y, drive, dt)
-        return self.moved(state, y)
+        field, y, system = self.field(state, dt), self.begin(state), coefficients.system
+        y = self.solver.step(coefficients.solver, field, system, y, drive, dt)
+        return self.moved(coefficients, state, y, dt)
 
-    def field(self, state: PopulationState) -> Field:
+    def begin(self, state: PopulationState) -> Any:
+        """What the solver moves: the cells, and the receptors unless it takes them as known."""
+        if self.solver.knows_receptors:
+            return {"cell": state.cell}
+        return {"cell": state.cell, "receptors": state.receptors}
+
+    def field(self, state: PopulationState, dt: float) -> Field:
         """The right-hand side; the membrane of a refractory cell stands still."""
-        frozen = state.refractory > 0
-        return lambda system, y, current: _vector_field(system, y, current, frozen)
+        return partial(self._field, state, dt, state.refractory > 0)
 
-    def moved(self, state: PopulationState, y: Any) -> Moved:
+    def _field(
+        self, state: PopulationState, dt: float, frozen: Array, system: System, y: Any, current: Any
+    ) -> Any:
+        if not self.solver.knows_receptors:
+            return vector_field(system, y, current, frozen)
+        receptors = receptors_after(system, state.receptors, current.at * dt)
+        slope = vector_field(system, {**y, "receptors": receptors}, current, frozen)
+        return {"cell": slope["cell"]}
+
+    def moved(self, coefficients: Coefficients, state: PopulationState, y: Any, dt: float) -> Moved:
         """The state with what a solver made of it."""
         frozen, before = state.refractory > 0, state.cell
         still = {s: jnp.where(frozen, before[s], y["cell"][s]) for s in self.neuron.frozen}
-        cell = {**y["cell"], **still}
-        return Moved(PopulationState(cell, y["receptors"], state.refractory, state.slow), None)
+        cell, system = {**y["cell"], **still}, coefficients.system
+        if self.solver.knows_receptors:
+            y = {**y, "receptors": receptors_after(system, state.receptors, dt)}
+        return Moved(replace(state, cell=cell, receptors=y["receptors"]), None)
 
     def _move_with_resets(
         self, coefficients: Coefficients, state: PopulationState, drive: Drive, dt: float
@@ -316,15 +318,15 @@ class Population(eqx.Module):
         neuron = system.neuron
         assert isinstance(neuron, AdEx) and isinstance(solver, Piecewise)
         law = _resets.Law(
-            lambda at, y, frozen: _vector_field(system, y, drive(at, y), frozen),
+            lambda at, y, frozen: self._field(state, dt, frozen, system, y, drive(at, y)),
             lambda y: neuron.overshoot(y["cell"]),
             lambda y: {**y, "cell": neuron.reset_within(y["cell"])},
         )
-        y = {"cell": neuron.inner(state.cell), "receptors": state.receptors}
+        y = {**self.begin(state), "cell": neuron.inner(state.cell)}
         stays = jnp.broadcast_to(coefficients.refractory_steps > 0, state.refractory.shape)
         y, spikes = _resets.step(solver, law, y, state.refractory > 0, stays, dt)
-        moved = self.moved(state, {**y, "cell": neuron.outer(y["cell"])})
-        return moved._replace(spikes=spikes)
+        y = {**y, "cell": neuron.outer(y["cell"])}
+        return self.moved(coefficients, state, y, dt)._replace(spikes=spikes)
 
     def finish(
         self,
@@ -337,14 +339,14 @@ class Population(eqx.Module):
         neuron, frozen = coefficients.system.neuron, before.refractory > 0
         spikes = moved.spikes
         # (2) arrivals of this slot
-        lost = frozen if spikes is None else frozen | spikes.fired
+        lost = frozen
+        if spikes is not None:  # the rest of the step of a spike belongs to its refractory time
+            lost = frozen | (spikes.fired & (coefficients.refractory_steps > 0))
         state = self.receive(coefficients, moved.state, arrivals, lost)
         if not isinstance(neuron, Neuron):
-            state = PopulationState(
-                neuron.settle(state.cell), state.receptors, state.refractory, state.slow
-            )
             none = jnp.zeros_like(frozen)
-            return state, none.astype(real_dtype()), none
+            settled = replace(state, cell=neuron.settle(state.cell))
+            return settled, none.astype(real_dtype()), none
 
         # (3) threshold, reset, refractory countdown
         if spikes is None:
@@ -364,7 +366,7 @@ class Population(eqx.Module):
         left = jnp.maximum(state.refractory - 1, 0)
         refractory = jnp.where(fired > 0, coefficients.refractory_steps, left)
         active = self.surrogate.support(margin) & ~frozen
-        return PopulationState(cell, state.receptors, refractory, state.slow), fired, active
+        return replace(state, cell=cell, refractory=refractory), fired, active
 
     def receive(
         self,
@@ -383,24 +385,7 @@ class Population(eqx.Module):
                 cell = coefficients.system.neuron.receive(cell, jnp.where(lost, 0, amount))
             else:
                 receptors[name] = receptor.receive(receptors[name], amount)
-        return PopulationState(cell, receptors, state.refractory, state.slow)
-
-
-def _vector_field(
-    system: System, y: Any, current: Array | Current, frozen: Array | bool = False
-) -> Any:
-    """Right-hand side of neuron and receptors together; `current` in pA."""
-
-    def total(v: Array) -> Array:
-        sum_ = current.at(v) if isinstance(current, Current) else current
-        for name, receptor in system.receptors.items():
-            sum_ = sum_ + receptor.current(y["receptors"][name], v)
-        return sum_
-
-    return {
-        "cell": system.neuron.vector_field(y["cell"], total, frozen),
-        "receptors": {n: r.vector_field(y["receptors"][n]) for n, r in system.receptors.items()},
-    }
+        return replace(state, cell=cell, receptors=receptors)
 
 
 def _bounds(name: str, part: slice, n: int) -> tuple[int, int]:

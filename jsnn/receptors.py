@@ -26,6 +26,9 @@ class Delta(eqx.Module):
     def vector_field(self, values: Values) -> Values:
         return {}
 
+    def after(self, values: Values, elapsed: ArrayLike) -> Values:
+        return {}
+
     def receive(self, values: Values, amount: Array) -> Values:
         return {}
 
@@ -62,6 +65,11 @@ class Exponential(eqx.Module):
     def vector_field(self, values: Values) -> Values:
         (y,) = self.states
         return {y: -values[y] * (1 / self.tau)}
+
+    def after(self, values: Values, elapsed: ArrayLike) -> Values:
+        """The exact solution, so many ms later without arrivals."""
+        (y,) = self.states
+        return {y: values[y] * jnp.exp(-(elapsed / self.tau))}
 
     def receive(self, values: Values, amount: Array) -> Values:
         (y,) = self.states
@@ -102,6 +110,12 @@ class Alpha(eqx.Module):
         x, y = self.states
         rate = 1 / self.tau
         return {x: -values[x] * rate, y: values[x] - values[y] * rate}
+
+    def after(self, values: Values, elapsed: ArrayLike) -> Values:
+        """The exact solution, so many ms later without arrivals."""
+        x, y = self.states
+        decay = jnp.exp(-(elapsed / self.tau))
+        return {x: values[x] * decay, y: (values[y] + elapsed * values[x]) * decay}
 
     def receive(self, values: Values, amount: Array) -> Values:
         x, y = self.states

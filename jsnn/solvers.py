@@ -46,6 +46,11 @@ class Exact(eqx.Module):
     def linear_only(self) -> bool:
         return True
 
+    @property
+    def knows_receptors(self) -> bool:
+        """Whether receptors are taken in closed form, and not moved."""
+        return False
+
     def prepare(self, field: Field, system: Any, y: Tree, dt: float) -> Array:
         """Rows [to, from] of the propagator `[k, k + 2, n or 1]`; the last two columns multiply
         the current and 1. `y` is an example of the state with scalar leaves."""
@@ -73,7 +78,7 @@ class Exact(eqx.Module):
     def step(
         self, coefficients: Array, field: Field, system: Any, y: Tree, drive: Drive, dt: float
     ) -> Tree:
-        current = drive(0.0, y)
+        current = drive(0.0, y).held
         leaves, structure = jax.tree.flatten_with_path(y)
         values = [leaf for _, leaf in leaves]
         k = len(values)
@@ -97,6 +102,10 @@ class Euler(eqx.Module):
 
     @property
     def linear_only(self) -> bool:
+        return False
+
+    @property
+    def knows_receptors(self) -> bool:
         return False
 
     @property
@@ -124,6 +133,10 @@ class ExponentialEuler(eqx.Module):
 
     @property
     def linear_only(self) -> bool:
+        return False
+
+    @property
+    def knows_receptors(self) -> bool:
         return False
 
     @property
@@ -157,7 +170,8 @@ class ExponentialEuler(eqx.Module):
 
 
 class RK4(eqx.Module):
-    """The classical Runge-Kutta method of fourth order, `substeps` times a step."""
+    """The classical Runge-Kutta method of fourth order, `substeps` times a step, of the cells under
+    synapses in closed form: their time constants may be as short as a step."""
 
     substeps: int = eqx.field(static=True, default=1)
 
@@ -170,6 +184,10 @@ class RK4(eqx.Module):
     @property
     def linear_only(self) -> bool:
         return False
+
+    @property
+    def knows_receptors(self) -> bool:
+        return True
 
     @property
     def n_pieces(self) -> int:
@@ -252,6 +270,10 @@ class Splitting(eqx.Module):
 
     @property
     def linear_only(self) -> bool:
+        return False
+
+    @property
+    def knows_receptors(self) -> bool:
         return False
 
     def prepare(self, field: Field, system: Any, y: Tree, dt: float) -> None:

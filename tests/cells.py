@@ -1,5 +1,6 @@
 """Single cells under the same random drive on NEST, on jsnn and, where it decides, on SciPy."""
 
+import math
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ nest = pytest.importorskip("nest")
 DT = 0.1
 # What NEST records, and what the same is called here.
 STATES = {"V_m": "v", "I_syn_ex": "ex.i", "I_syn_in": "in.i", "g_ex": "ex.g", "g_in": "in.g"}
-STATES |= {"Act_m": "m", "Inact_h": "h", "Act_n": "n", "Inact_p": "p"}
+STATES |= {"Act_m": "m", "Inact_h": "h", "Act_n": "n", "Inact_p": "p", "w": "w"}
 
 # Six different cells; each of them fires in every model.
 CELLS = {
@@ -209,3 +210,128 @@ def reference_cells(model, params, spikes, duration):
         membranes[step] = y[0]
         fired_at += [(step, int(cell)) for cell in np.flatnonzero(fired)]
     return membranes, fired_at
+
+
+def reference_adex(model, params, spikes, duration, *, stimulus=STEPS):
+    """`aeif_*` by SciPy's DOP853 at 1e-11, from event to event: membranes and adaptation after each
+    step `[steps, n]`, and by cell the times of spikes (ms).
+
+    It moves v - delta_t log(1 + exp((v - v_th) / delta_t - 1)), which is as smooth as the
+    coordinate of `jsnn` but another, with synapses in closed form.
+    """
+    n = len(params["t_ref"])
+    arrivals, current = arriving(spikes, duration, stimulus=stimulus)
+    found = []
+    for cell in range(n):
+        p = {k: v for k, v in nest.GetDefaults(model).items() if isinstance(v, float)}
+        p |= {k: float(v[cell]) for k, v in params.items()}
+        own = {name: values[:, cell] for name, values in arrivals.items()}
+        found.append(_adex_cell(model, p, own, current))
+    v, w, times = zip(*found, strict=True)
+    return np.stack(v, 1), np.stack(w, 1), list(times)
+
+
+def _adex_cell(model, p, arrivals, current):
+    steps, d, peak = len(current), p["Delta_T"], p["V_peak"] if p["Delta_T"] else p["V_th"]
+    bend, count = p["V_th"] + d, round(p["t_ref"] / DT)
+    is_delta, is_alpha = "delta" in model, "alpha" in model
+    signs = {"ex": 1.0, "in": -1.0}
+
+    def along(v):
+        return v - d * math.log1p(math.exp((v - bend) / d)) if d else v
+
+    def upstroke(u):
+        """v and the part of the slope that is left of it, and of the exponential current."""
+        if not d:
+            return u, 1.0, 0.0
+        q = math.exp(min((u - bend) / d, 0.0))
+        s = max(1.0 - q, 1e-300)
+        return min(u - d * math.log(s), peak), s, q
+
+    def synapses(t):
+        for name, (y, x) in open_.items():
+            decay = math.exp(-t / p[f"tau_syn_{name}"])
+            yield name, ((y + x * t) * decay, x * decay)
+
+    def field(t, y):
+        v, s, q = upstroke(y[0])
+        sum_ = held + p["I_e"] - p["g_L"] * (v - p["E_L"]) - y[1]
+        for name, (size, _) in synapses(t):
+            sum_ += size * (p[f"E_{name}"] - v) if "cond" in model else size * signs[name]
+        slope = (s * sum_ + p["g_L"] * d * math.e * q) / p["C_m"]
+        return [slope, (p["a"] * (v - p["E_L"]) - y[1]) / p["tau_w"]]
+
+    def spike(t, y):
+        return y[0] - along(peak)
+
+    spike.terminal, spike.direction = True, 1  # pyright: ignore[reportFunctionMemberAccess]
+    open_ = {} if is_delta else {name: (0.0, 0.0) for name in arrivals}
+    changes = np.flatnonzero(np.diff(current)) + 1
+    ends = [np.flatnonzero(own) + 1 for own in arrivals.values()]
+    stops = np.unique(np.concatenate([changes, *ends, [steps]]))
+    membranes, adaptation, times = np.zeros(steps), np.zeros(steps), []
+    v, w, at, frozen_until = p["V_m"], p["w"], 0.0, -1
+    while at < steps - 1e-9:  # all in steps
+        first = math.floor(at + 1e-9)
+        stop = stops[np.searchsorted(stops, first, "right")]
+        held, frozen = current[first], first < frozen_until
+        if frozen:
+            stop = min(stop, frozen_until)
+        points = np.arange(first + 1, stop + 1)
+        sampled = (points - at) * DT
+        if not frozen and along(v) >= along(peak):  # an arrival has brought it there
+            times.append(at * DT)
+            v, w = p["V_reset"], w + p["b"]
+            membranes[first - 1], adaptation[first - 1] = v, w
+            frozen_until = first + count
+            continue
+        if frozen:
+            rest = p["a"] * (v - p["E_L"])
+            y = np.stack([0 * sampled + v, rest + (w - rest) * np.exp(-sampled / p["tau_w"])])
+            fired = False
+        else:
+            run = solve_ivp(
+                *(field, (0.0, sampled[-1]), [along(v), w], "DOP853", sampled),
+                events=spike,
+                rtol=1e-11,
+                atol=1e-11,
+                max_step=math.inf if d else DT,  # without an upstroke it may fall again
+            )
+            y, fired = np.reshape(run.y, (2, -1)), run.status == 1
+            y[0] = [upstroke(u)[0] for u in y[0]]
+        points = points[: y.shape[1]]
+        membranes[points - 1], adaptation[points - 1] = y
+        passed = run.t_events[0][0] if fired else sampled[-1]
+        open_ = dict(synapses(passed))
+        at = at + passed / DT if fired else float(stop)
+        if fired:
+            times.append(at * DT)
+            v, w = p["V_reset"], run.y_events[0][0, 1] + p["b"]
+            if count:
+                frozen_until = math.floor(at) + 1 + count
+                # for the rest of this step
+                left = math.floor(at) + 1 - at
+                rest = p["a"] * (v - p["E_L"])
+                w = rest + (w - rest) * math.exp(-left * DT / p["tau_w"])
+                membranes[math.floor(at)], adaptation[math.floor(at)] = v, w
+                open_ = dict(synapses(left * DT))
+                at = float(math.floor(at) + 1)
+            if at != stop:
+                continue
+        else:
+            v, w = y[:, -1]
+        if at not in stops:
+            continue
+        for name, own in arrivals.items():
+            amount = own[int(at) - 1]
+            if is_delta:
+                spiked = bool(times) and times[-1] > (at - 1) * DT + 1e-9
+                spent = frozen or (spiked and count > 0)  # the rest of that step is refractory
+                v += 0.0 if spent else amount * signs[name]
+                membranes[int(at) - 1] = v
+            elif is_alpha:
+                y_, x = open_[name]
+                open_[name] = y_, x + amount * math.e / p[f"tau_syn_{name}"]
+            else:
+                open_[name] = open_[name][0] + amount, 0.0
+    return membranes, adaptation, np.array(times)

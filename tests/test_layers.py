@@ -19,6 +19,7 @@ FLOORS = [
         "astrocytes.li_rinzel",
         "astrocytes",
         "_resets",
+        "_system",
         "inputs._common",
         "connect",
         "_divide",

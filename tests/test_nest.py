@@ -190,8 +190,19 @@ def test_the_population_has_the_defaults(x64, model):
     theirs = nest.GetDefaults(model)
     population = getattr(models, model)(3)
     neuron, state = population.neuron, population.init(jax.random.key(0))
+    if model == "astrocyte_lr_1994":
+        starts = {"IP3": "ip3", "Ca_astro": "ca", "h_IP3R": "h"}
+        for name in models.DEFAULTS[model]:
+            values = state.cell[starts[name]] if name in starts else getattr(neuron, name.lower())
+            assert np.unique(np.asarray(values)).tolist() == [theirs[name]], name
+        assert list(population.receptors) == ["delta"]
+        return
     fields = {"c_m": "C_m", "e_l": "E_L", "i_e": "I_e", "t_ref": "t_ref"}
-    if "V_th" in theirs:
+    if "aeif" in model:
+        names = ("g_L", "V_th", "V_reset", "V_peak", "Delta_T", "tau_w", "a", "b")
+        fields |= {name.lower(): name for name in names}
+        assert state.cell["w"].tolist() == [theirs["w"]] * 3
+    elif "V_th" in theirs:
         tau_m = theirs["tau_m"] if "tau_m" in theirs else theirs["C_m"] / theirs["g_L"]
         assert float(neuron.tau_m) == pytest.approx(tau_m, rel=1e-15)
         fields |= {"v_th": "V_th", "v_reset": "V_reset"}
@@ -209,7 +220,7 @@ def test_the_population_has_the_defaults(x64, model):
     for own, name in fields.items():
         assert float(getattr(neuron, own)) == theirs[name]
     assert state.cell["v"].tolist() == [theirs["V_m"]] * 3
-    if model == "iaf_psc_delta":
+    if model.endswith("psc_delta"):
         assert list(population.receptors) == ["delta"]
     else:
         assert list(population.receptors) == ["ex", "in"]
@@ -217,7 +228,7 @@ def test_the_population_has_the_defaults(x64, model):
             assert float(receptor.tau) == theirs[f"tau_syn_{name}"]
             if "cond" in model:
                 assert float(receptor.e_rev) == theirs[f"E_{name}"]
-    kind = Splitting if "hh" in model else RK4 if "cond" in model else Exact
+    kind = Splitting if "hh" in model else RK4 if "cond" in model or "aeif" in model else Exact
     assert isinstance(population.solver, kind)
 
 
@@ -248,6 +259,22 @@ def test_errors_have_the_names_of_nest():
         models.iaf_psc_exp(2, tau_syn_in=[2.0, 0.0])
     with pytest.raises(ValueError, match="V_reset=.*must be below V_th"):
         models.iaf_psc_alpha(2, V_reset=-50.0)
+    with pytest.raises(ValueError, match="unknown parameter of aeif_psc_delta 'tau_syn_ex'"):
+        models.aeif_psc_delta(2, tau_syn_ex=2.0)
+    with pytest.raises(ValueError, match="did you mean 'Delta_T'"):
+        models.aeif_cond_alpha(2, delta_t=2.0)
+    with pytest.raises(ValueError, match="tau_w=.*must be above 0"):
+        models.aeif_cond_exp(2, tau_w=0.0)
+    with pytest.raises(ValueError, match="Delta_T=.*must not be negative|Delta_T=.*at least 0"):
+        models.aeif_psc_exp(2, Delta_T=-1.0)
+    with pytest.raises(ValueError, match="gsl_error_tol=.*not supported"):
+        models.aeif_cond_alpha_astro(2, gsl_error_tol=1e-9)
+    with pytest.raises(ValueError, match="(?i)v_reset=.*must be below v_peak"):
+        models.aeif_psc_alpha(2, V_reset=1.0)
+    with pytest.raises(ValueError, match="unknown parameter of astrocyte_lr_1994 'tau_ip3'"):
+        models.astrocyte_lr_1994(2, tau_ip3=1.0)
+    with pytest.raises(ValueError, match="tau_IP3=.*must be above 0"):
+        models.astrocyte_lr_1994(2, tau_IP3=0.0)
     with pytest.raises(TypeError, match="I_e=.*may be distributions"):
         models.iaf_psc_alpha(2, I_e=Uniform(0.0, 1.0))
 

@@ -59,8 +59,9 @@ class LiRinzel(eqx.Module):
 
     Defaults are those of NEST's astrocyte_lr_1994. A parameter is a scalar or an array `[n]`.
     States are `ip3` and `ca` (uM) and `h`, the part of IP3R that calcium does not inhibit; they
-    start at ip3_0, 0.073 and 0.793 unless the population says otherwise. In single precision, h
-    comes to rest within 0.004 of where it should.
+    start at ip3_0, 0.073 and 0.793 unless the population says otherwise. In single precision and
+    steps of 0.1 ms, states come to rest within 0.004 (h) and 0.0006 uM (ip3, ca) of where they
+    should, and oscillating calcium stays within 0.002 uM for a minute.
     """
 
     ca_tot: Array

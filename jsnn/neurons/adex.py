@@ -178,8 +178,8 @@ class AdEx(eqx.Module):
     def reset(self, values: Values, fired: Array) -> Values:
         """The state after the spikes `fired` (1 or 0).
 
-        Most spikes have been within the step, and have gradients by their times: a pseudo-derivative
-        besides would be wrong, and in bursts grow without bounds.
+        Most spikes have been within the step, and have gradients by their times: beside them a
+        pseudo-derivative would be wrong, and in bursts grow without bounds.
         """
         fired = lax.stop_gradient(fired)
         v = (1 - fired) * values["v"] + fired * self.v_reset

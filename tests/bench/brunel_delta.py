@@ -7,42 +7,10 @@ peak of the process. The last lines give the ratios, turn by turn.
 """
 
 import argparse
-import json
 import os
-import statistics
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-
-
-def run_jsnn(args, seed):
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "numbers.json"
-        command = [sys.executable, str(ROOT / "examples" / "brunel_delta.py"), "--json", str(out)]
-        command += ["--duration", str(args.duration), "--scale", str(args.scale)]
-        command += ["--seed", str(seed), "--devices", str(args.devices)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return json.loads(out.read_text())
-
-
-def run_nest(args, seed):
-    command = [sys.executable, str(Path(__file__).with_name("nest_brunel.py"))]
-    command += ["--duration", str(args.duration), "--scale", str(args.scale)]
-    command += ["--threads", str(args.threads), "--seed", str(seed)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def show(name, numbers):
-    rates = " ".join(f"{k} {v:.2f} Hz" for k, v in numbers["rates"].items())
-    print(
-        f"{name:5} build {numbers['build_s']:6.2f} s  compile {numbers['compile_s']:5.2f} s  "
-        f"run {numbers['run_s']:6.2f} s  memory {numbers['peak_memory_mb']:6.0f} MB  {rates}",
-        flush=True,
-    )
+from in_turns import example, peer, ratio, show
 
 
 def main():
@@ -54,22 +22,17 @@ def main():
     parser.add_argument("--threads", type=int, default=cores, help="of NEST")
     parser.add_argument("--devices", type=int, default=min(cores, 4), help="of jsnn")
     args = parser.parse_args()
-    turns = []
+    size = ("--duration", args.duration, "--scale", args.scale)
+    ours, theirs = [], []
     for turn in range(args.turns):
-        ours, peer = run_jsnn(args, turn + 1), run_nest(args, turn + 1)
-        show("jsnn", ours)
-        show("NEST", peer)
-        turns.append((ours, peer))
+        ours.append(example("brunel_delta", turn + 1, *size, "--devices", args.devices))
+        script = Path(__file__).with_name("nest_brunel.py")
+        theirs.append(peer(script, *size, "--threads", args.threads, "--seed", turn + 1))
+        show("jsnn", ours[-1])
+        show("NEST", theirs[-1])
     for what in ("build_s", "run_s", "peak_memory_mb"):
-        ratios = [peer[what] / ours[what] for ours, peer in turns]
-        listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        print(f"NEST / jsnn, {what:14}: median {statistics.median(ratios):.2f}  ({listed})")
-    whole = [
-        sum(peer[k] for k in ("build_s", "run_s"))
-        / sum(ours[k] for k in ("build_s", "compile_s", "run_s"))
-        for ours, peer in turns
-    ]
-    print(f"NEST / jsnn, all together  : median {statistics.median(whole):.2f}")
+        print(f"NEST / jsnn, {what:14}: {ratio(what, theirs, ours)}")
+    print(f"NEST / jsnn, all together  : {ratio(('build_s', 'compile_s', 'run_s'), theirs, ours)}")
 
 
 if __name__ == "__main__":

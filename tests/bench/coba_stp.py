@@ -9,35 +9,11 @@ spikes and the traces of a cell and its synapses, and draw both figures. jsnn is
 """
 
 import argparse
-import json
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-
-
-def run_jsnn(seed, *options):
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "numbers.json"
-        command = [sys.executable, str(ROOT / "examples" / "coba_stp.py"), "--json", str(out)]
-        command += ["--seed", str(seed), "--plot", str(Path(folder) / "coba.png"), *options]
-        start = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return {**json.loads(out.read_text()), "all_s": time.perf_counter() - start}
-
-
-def run_brian(python, seed, target):
-    command = [python, str(Path(__file__).with_name("run_brian_coba.py")), "--target", target]
-    with tempfile.TemporaryDirectory() as folder:
-        command += ["--seed", str(seed), "--plot", str(Path(folder) / "coba.png")]
-        start = time.perf_counter()
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        numbers = json.loads(done.stdout.splitlines()[-1])
-        return {**numbers, "all_s": time.perf_counter() - start}
+from in_turns import example, peer, ratio, show
 
 
 def main():
@@ -46,33 +22,20 @@ def main():
     parser.add_argument("--target", choices=["cpp_standalone", "cython"], default="cpp_standalone")
     parser.add_argument("--turns", type=int, default=3)
     args = parser.parse_args()
-    names = ("jsnn", "jsnn, 1.5 ms", "Brian 2")
-    turns = {name: [] for name in names}
+    script = Path(__file__).with_name("run_brian_coba.py")
+    turns = {"jsnn": [], "jsnn, 1.5 ms": [], "Brian 2": []}
     for turn in range(args.turns):
-        for name, numbers in zip(
-            names,
-            (
-                run_jsnn(turn + 1),
-                run_jsnn(turn + 1, "--delay", "1.5"),
-                run_brian(args.brian, turn + 1, args.target),
-            ),
-            strict=True,
-        ):
-            turns[name].append(numbers)
-            rates = " ".join(f"{k} {v:.2f} Hz" for k, v in numbers["rates"].items())
-            print(
-                f"{name:13} compile {numbers['compile_s']:6.2f} s  run {numbers['run_s']:.3f} s  "
-                f"all {numbers['all_s']:6.2f} s  {rates}",
-                flush=True,
-            )
+        with tempfile.TemporaryDirectory() as folder:
+            options = ("--plot", Path(folder) / "coba.png")
+            brian = ("--target", args.target, "--seed", turn + 1)
+            turns["jsnn"].append(example("coba_stp", turn + 1, *options))
+            turns["jsnn, 1.5 ms"].append(example("coba_stp", turn + 1, *options, "--delay", 1.5))
+            turns["Brian 2"].append(peer(script, *brian, *options, python=args.brian))
+        for name, own in turns.items():
+            show(name, own[-1])
     for what in ("run_s", "all_s"):
-        for name in names[:2]:
-            ratios = [
-                peer[what] / ours[what]
-                for ours, peer in zip(turns[name], turns["Brian 2"], strict=True)
-            ]
-            listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-            print(f"Brian 2 / {name:13} {what}: median {statistics.median(ratios):.2f}  ({listed})")
+        for name in ("jsnn", "jsnn, 1.5 ms"):
+            print(f"Brian 2 / {name:13} {what}: {ratio(what, turns['Brian 2'], turns[name])}")
 
 
 if __name__ == "__main__":

@@ -9,33 +9,12 @@ waveforms as published. The sweep of three gap weights in one `vmap` is timed be
 import argparse
 import json
 import os
-import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-
-
-def run_jsnn(seed, *more):
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "numbers.json"
-        command = [sys.executable, str(ROOT / "examples" / "gap_junctions.py"), "--json", str(out)]
-        command += ["--seed", str(seed), *more]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return json.loads(out.read_text())
-
-
-def run_nest(args, seed):
-    command = [sys.executable, __file__, "--gap-weight", str(args.gap_weight), "--nest", str(seed)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+from in_turns import example, peer, ratio, show
 
 
 def nest_here(gap_weight, seed):
-    sys.path.insert(0, str(ROOT / "tests" / "reference"))
     import gap_nest
 
     start = time.perf_counter()
@@ -43,14 +22,6 @@ def nest_here(gap_weight, seed):
     rate = times.size / gap_nest.N / gap_nest.DURATION * 1000
     build_s = time.perf_counter() - start - run_s
     print(json.dumps({"build_s": build_s, "run_s": run_s, "rates": {"all": rate}}))
-
-
-def show(name, numbers):
-    print(
-        f"{name:5} build {numbers['build_s']:6.2f} s  compile {numbers.get('compile_s', 0):5.2f} s "
-        f" run {numbers['run_s']:6.2f} s  {numbers['rates']['all']:.2f} Hz",
-        flush=True,
-    )
 
 
 def main():
@@ -63,21 +34,21 @@ def main():
     if args.nest is not None:
         nest_here(args.gap_weight, args.nest)
         return
-    ratios, sweeps = [], []
+    options = ("--gap-weight", args.gap_weight)
+    single = (*options, "--devices", args.devices)
+    turns = {"jsnn": [], "NEST": [], "relaxation": [], "sweep": []}
     for turn in range(args.turns):
         seed = turn + 1
-        single = ["--gap-weight", str(args.gap_weight), "--devices", str(args.devices)]
-        ours = run_jsnn(seed, *single)
-        peer = run_nest(args, seed)
-        relaxed = run_jsnn(seed, *single, "--exchange", "relaxation")
-        swept = run_jsnn(seed, "--sweep")
-        for name, numbers in (("jsnn", ours), ("NEST", peer), ("wfr", relaxed), ("sweep", swept)):
-            show(name, numbers)
-        ratios.append(peer["run_s"] / ours["run_s"])
-        sweeps.append(swept["run_s"] / ours["run_s"])
-    for what, found in (("NEST / jsnn", ratios), ("sweep / single run", sweeps)):
-        listed = ", ".join(f"{own:.2f}" for own in found)
-        print(f"{what:18}: median {statistics.median(found):.2f}  ({listed})")
+        turns["jsnn"].append(example("gap_junctions", seed, *single))
+        turns["NEST"].append(peer(__file__, *options, "--nest", seed))
+        turns["relaxation"].append(
+            example("gap_junctions", seed, *single, "--exchange", "relaxation")
+        )
+        turns["sweep"].append(example("gap_junctions", seed, "--sweep"))
+        for name, own in turns.items():
+            show(name, own[-1])
+    print(f"NEST / jsnn       : {ratio('run_s', turns['NEST'], turns['jsnn'])}")
+    print(f"sweep / single run: {ratio('run_s', turns['sweep'], turns['jsnn'])}")
     print(f"{os.cpu_count()} cores")
 
 
