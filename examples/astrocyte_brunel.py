@@ -13,10 +13,11 @@ calcium, which sends a slow inward current (SIC) to the target.
 import argparse
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import common
+import common_astrocytes as glia
 import jax
 import numpy as np
 
@@ -145,51 +146,6 @@ def recorders(net: jsnn.Network, seed: int, n_sampled: int = N_REC_MM) -> dict[s
 TRACES = {"IP3": "µM", "Ca_astro": "µM", "I_SIC": "pA"}
 
 
-def compare(records: Mapping[str, Any], frozen: dict[str, Any], steps: int) -> dict[str, Any]:
-    """How many spikes of either simulator have one of the other on the same step or next to it."""
-    first = int(frozen["n_exc"])
-    mine = {
-        (int(step), int(cell) + low)
-        for kind, low in (("exc", 0), ("inh", first))
-        for step, cell in zip(records[kind].steps, records[kind].index, strict=True)
-    }
-    pairs = zip(frozen["spike_step"].tolist(), frozen["spike_neuron"].tolist(), strict=True)
-    theirs = {(step, cell) for step, cell in pairs if step < steps}
-    near = [(s, c) for s, c in mine if {(s - 1, c), (s, c), (s + 1, c)} & theirs]
-    return {
-        "n_spikes": len(theirs),
-        "n_own": len(mine),
-        "same_step": len(mine & theirs),
-        "next_step": len(near),
-    }
-
-
-def draw_dynamics(records: Any) -> Any:
-    """IP3 and calcium of astrocytes, and the slow inward current of neurons."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    ip3, ca, sic = (records[name] for name in ("IP3", "Ca_astro", "I_SIC"))
-    plot.dynamics(
-        *(ip3.times, ip3.values),
-        right=ca.values,
-        label=r"IP$_{3}$ ($\mu$M)",
-        right_label=r"Ca$^{2+}$ ($\mu$M)",
-        title=f"IP$_{{3}}$ and Ca$^{{2+}}$ in astrocytes (n={ip3.values.shape[1]})",
-        ax=upper,
-    )
-    upper.set_xlabel("")
-    plot.dynamics(
-        *(sic.times, sic.values),
-        label="SIC (pA)",
-        color="tab:purple",
-        title=f"SIC in neurons (n={sic.values.shape[1]})",
-        ax=lower,
-    )
-    return figure
-
-
 def draw_spikes(spikes: dict[str, Any], duration: float) -> Any:
     """The first neurons, identities from 1 as published, with the histogram of their rate."""
     times = np.concatenate([own.times for own in spikes.values()])
@@ -237,7 +193,8 @@ def main(args: argparse.Namespace) -> None:
     n = {name: own.n for name, own in net.populations.items()}
     compared = None
     if frozen is not None and all(name in frozen for name in RESULTS):
-        compared = compare(records, frozen, int(solution.state.step))
+        both = (spikes["exc"], 0), (spikes["inh"], int(frozen["n_exc"]))
+        compared = glia.compare(both, frozen, int(solution.state.step))
 
     print("Random balanced network of neurons and astrocytes")
     print(f"Number of neurons   : {n['neurons']}")
@@ -253,15 +210,11 @@ def main(args: argparse.Namespace) -> None:
     print(f"Building time       : {build_s:.2f} s")
     print(f"Compile time        : {stats['compile_s']:.2f} s")
     print(f"Simulation time     : {stats['run_s']:.2f} s")
-    if compared is not None:
-        print(
-            f"Against the file    : {compared['same_step']} of {compared['n_spikes']} spikes on "
-            f"the same step, {compared['next_step']} there or on the next"
-        )
+    glia.show_compared(compared)
 
     if args.plot:
         print("Plotting dynamics ...")
-        figures = [draw_dynamics(records), draw_spikes(spikes, args.duration)]
+        figures = [glia.draw_dynamics(records, "neurons"), draw_spikes(spikes, args.duration)]
         for figure, name in zip(figures, common.figure_names(args.plot, 2), strict=True):
             print(f"Figure              : {plot.save(figure, name)}")
     if args.save:
@@ -270,7 +223,6 @@ def main(args: argparse.Namespace) -> None:
         for name in TRACES:
             arrays |= {name: records[name].values, f"{name}_t": records[name].times}
         print(f"Spikes and traces   : {jsnn.export.save_npz(args.save, **arrays)}")
-    solver = net.populations["neurons"].solver
     common.write_json(
         args.json,
         {
@@ -279,8 +231,7 @@ def main(args: argparse.Namespace) -> None:
             "rates": rates,
             "means": means,
             "rule": args.rule,
-            "solver": f"RK4 with resets within the step, {solver.n_pieces} substep(s) for neurons "
-            f"and astrocytes, steps of {net.dt:g} ms",
+            "solver": glia.solver(net, "neurons"),
             "compared": compared,
         },
     )

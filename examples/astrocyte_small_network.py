@@ -13,10 +13,10 @@ random.
 
 import argparse
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import common
+import common_astrocytes as glia
 import jax
 import numpy as np
 
@@ -115,26 +115,6 @@ def recorders() -> dict[str, Any]:
 TRACES = {"V_m_pre": "mV", "V_m_post": "mV", "IP3": "µM", "Ca_astro": "µM", "I_SIC": "pA"}
 
 
-def compare(records: Mapping[str, Any], frozen: dict[str, Any], steps: int) -> dict[str, int]:
-    """How many spikes of either simulator have one of the other on the same step or next to it.
-    Neurons after the synapses are numbered after those before."""
-    first = int(frozen["n_pre"])
-    mine = {
-        (int(step), int(cell) + low)
-        for kind, low in (("pre", 0), ("post", first))
-        for step, cell in zip(records[kind].steps, records[kind].index, strict=True)
-    }
-    pairs = zip(frozen["spike_step"].tolist(), frozen["spike_neuron"].tolist(), strict=True)
-    theirs = {(step, cell) for step, cell in pairs if step < steps}
-    near = [(s, c) for s, c in mine if {(s - 1, c), (s, c), (s + 1, c)} & theirs]
-    return {
-        "n_spikes": len(theirs),
-        "n_own": len(mine),
-        "same_step": len(mine & theirs),
-        "next_step": len(near),
-    }
-
-
 def edges(net: jsnn.Network) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The two ends of each kind of edge; slow currents of one pair are merged."""
     found = net.connections()
@@ -216,32 +196,6 @@ def draw_membranes(records: Any) -> Any:
     return figure
 
 
-def draw_dynamics(records: Any) -> Any:
-    """IP3 and calcium of astrocytes, and the slow inward current of neurons."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    ip3, ca, sic = (records[name] for name in ("IP3", "Ca_astro", "I_SIC"))
-    plot.dynamics(
-        *(ip3.times, ip3.values),
-        right=ca.values,
-        label=r"IP$_{3}$ ($\mu$M)",
-        right_label=r"Ca$^{2+}$ ($\mu$M)",
-        title=f"IP$_{{3}}$ and Ca$^{{2+}}$ in astrocytes (n={ip3.values.shape[1]})",
-        ax=upper,
-    )
-    upper.set_xlabel("")
-    plot.dynamics(
-        *(sic.times, sic.values),
-        label="SIC (pA)",
-        color="tab:purple",
-        title=f"SIC in postsynaptic neurons (n={sic.values.shape[1]})",
-        ax=lower,
-    )
-    return figure
-
-
 def parser() -> argparse.ArgumentParser:
     made = common.parser("Small network of neurons and astrocytes", 1000.0, devices=1)
     made.add_argument(
@@ -283,7 +237,8 @@ def main(args: argparse.Namespace) -> None:
     n = {name: own.n for name, own in net.populations.items()}
     compared = None
     if frozen is not None and all(name in frozen for name in RESULTS):
-        compared = compare(records, frozen, int(solution.state.step))
+        both = (spikes["pre"], 0), (spikes["post"], int(frozen["n_pre"]))
+        compared = glia.compare(both, frozen, int(solution.state.step))
 
     print("Small network of neurons and astrocytes")
     print(f"Number of neurons   : {n['pre']} presynaptic, {n['post']} postsynaptic")
@@ -299,15 +254,12 @@ def main(args: argparse.Namespace) -> None:
     print(f"Building time       : {build_s:.2f} s")
     print(f"Compile time        : {stats['compile_s']:.2f} s")
     print(f"Simulation time     : {stats['run_s']:.2f} s")
-    if compared is not None:
-        print(
-            f"Against the file    : {compared['same_step']} of {compared['n_spikes']} spikes on "
-            f"the same step, {compared['next_step']} there or on the next"
-        )
+    glia.show_compared(compared)
 
     if args.plot:
         print("Plotting connections, membranes and dynamics ...")
-        figures = [draw_connections(net), draw_membranes(records), draw_dynamics(records)]
+        dynamics = glia.draw_dynamics(records, "postsynaptic neurons")
+        figures = [draw_connections(net), draw_membranes(records), dynamics]
         for figure, name in zip(figures, common.figure_names(args.plot, 3), strict=True):
             print(f"Figure              : {plot.save(figure, name)}")
     if args.save:
@@ -318,7 +270,6 @@ def main(args: argparse.Namespace) -> None:
         for kind, (pre, post) in edges(net).items():
             arrays |= {f"{kind}_pre": pre, f"{kind}_post": post}
         print(f"Spikes and traces   : {jsnn.export.save_npz(args.save, **arrays)}")
-    solver = net.populations["pre"].solver
     common.write_json(
         args.json,
         {
@@ -327,8 +278,7 @@ def main(args: argparse.Namespace) -> None:
             "rates": rates,
             "means": means,
             **({} if frozen else chosen),
-            "solver": f"RK4 with resets within the step, {solver.n_pieces} substep(s) for neurons "
-            f"and astrocytes, steps of {net.dt:g} ms",
+            "solver": glia.solver(net, "pre"),
             "compared": compared,
         },
     )

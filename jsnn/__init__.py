@@ -14,6 +14,7 @@ from jsnn import record as record
 from jsnn import release as release
 from jsnn import solvers as solvers
 from jsnn import surrogate as surrogate
+from jsnn import tripartite as tripartite
 from jsnn._run import run as run
 from jsnn._simulate import Solution as Solution
 from jsnn._simulate import simulate as simulate

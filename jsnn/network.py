@@ -189,6 +189,12 @@ class Network(eqx.Module):
         if joined:
             coupled = [group for group in self.groups if joined.intersection(group)]
             check_groups(self.exchange, self.populations, coupled, self._least_delay, self.dt)
+        both = joined.intersection(own.parts[1][0] for own in self.slow.values())
+        if both and isinstance(self.exchange, WaveformRelaxation):
+            raise ValueError(
+                f"populations {sorted(both)} take slow currents, which relaxed waveforms do not "
+                "know of; give exchange=Joint()"
+            )
 
     def _checked_parts(self) -> Parts:
         return checked_parts(

@@ -339,9 +339,8 @@ class Population(eqx.Module):
         neuron, frozen = coefficients.system.neuron, before.refractory > 0
         spikes = moved.spikes
         # (2) arrivals of this slot
-        lost = frozen
-        if spikes is not None:  # the rest of the step of a spike belongs to its refractory time
-            lost = frozen | (spikes.fired & (coefficients.refractory_steps > 0))
+        stays = coefficients.refractory_steps > 0  # for the rest of the step of a spike, too
+        lost = frozen if spikes is None else frozen | (spikes.fired & stays)
         state = self.receive(coefficients, moved.state, arrivals, lost)
         if not isinstance(neuron, Neuron):
             none = jnp.zeros_like(frozen)

@@ -14,6 +14,7 @@ import jsnn
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import astrocyte_small_network as small  # noqa: E402
+import common_astrocytes as glia  # noqa: E402
 import fit_astrocyte as fit  # noqa: E402
 
 DURATION = 300.0
@@ -75,7 +76,8 @@ def test_the_small_network_is_nests(x64, theirs):
     assert net.slow["I_SIC"].n_edges == frozen["pre_out"].size == 100
     assert net.slow["I_SIC"].count.tolist() == [10] * 10
     solution = jsnn.run(net, DURATION, key=jax.random.key(0), record=small.recorders())
-    found = small.compare(solution.records, frozen, int(solution.state.step))
+    both = (solution.records["pre"], 0), (solution.records["post"], 10)
+    found = glia.compare(both, frozen, int(solution.state.step))
     assert found["n_spikes"] == found["n_own"] > 200
     assert found["same_step"] == found["n_spikes"]
     for name, wanted in means.items():

@@ -14,8 +14,9 @@ import pytest
 import jsnn
 from jsnn.astrocytes import LiRinzel
 from jsnn.connect import AllToAll, FixedTotalNumber, Pairs, connect
-from jsnn.coupling import SlowInwardCurrent
+from jsnn.coupling import GapJunction, SlowInwardCurrent
 from jsnn.distributions import Normal, Uniform
+from jsnn.exchange import WaveformRelaxation
 from jsnn.inputs import NoiseCurrent
 from jsnn.neurons import LIF
 from jsnn.receptors import Delta
@@ -315,6 +316,27 @@ def test_what_is_no_rule_or_address():
         slow(rule="all")
     with pytest.raises(TypeError, match="pre=3 is no address"):
         slow(pre=3)
+
+
+def test_relaxed_waveforms_know_of_no_slow_currents():
+    """Cells that are joined take them all the same, with the membranes of each stage."""
+    given = {
+        "populations": {
+            "a": jsnn.nest.astrocyte_lr_1994(2, Ca_astro=0.5),
+            "n": jsnn.nest.hh_psc_alpha_gap(2),
+        },
+        "couplings": {
+            "gap": GapJunction("n", "n", Pairs([0], [1]), conductance=1.0),
+            "sic": SlowInwardCurrent("a", "n", Pairs([0], [1]), weight=5.0, delay=0.05),
+        },
+        "dt": 0.05,
+        "key": KEY,
+    }
+    with pytest.raises(ValueError, match="'n'.* take slow currents.*exchange=Joint"):
+        jsnn.Network(**given, exchange=WaveformRelaxation(interval=None))
+    net = jsnn.Network(**given)
+    v = jsnn.simulate(net, net.init(KEY), 30, {"v": States("n", "v")}).records["v"].values
+    assert v[-1, 1] > v[-1, 0] + 0.1 > v[0, 0] + 0.1  # the other through the gap junction
 
 
 def main(path):

@@ -56,6 +56,8 @@ class AdEx(eqx.Module):
 
     Its slope is that of a line where the spike is. There the slope of w has the singularity of
     log(s), which is taken out by moving w - k (s log(s) - s), k = a delta_t c_m / (tau_w g_l).
+    One substep of `RK4` does for 0.1 ms as long as currents move v by less than about delta_t in
+    it; where they are stronger, give it more.
     """
 
     c_m: Array
@@ -211,7 +213,7 @@ class AdEx(eqx.Module):
         # it to fall further, strong currents would pull u back, and the spike would be lost
         bent, d = self.delta_t > 0, self._sharpness
         s = jnp.where(bent, 1 - jnp.exp(jnp.minimum(u * (1 / d), 0.0)), 1)
-        log_s = jnp.log(jnp.maximum(jnp.abs(s), _LEAST))
+        log_s = jnp.log(jnp.maximum(s, _LEAST))
         return _Upstroke(self.v_th + u - d * log_s, s, 1 - s, log_s)
 
     def _singular(self, up: "_Upstroke") -> Array:
