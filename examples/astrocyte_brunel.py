@@ -45,6 +45,10 @@ FROZEN = (
     *("pre_in", "post_in", "pre_out", "post_out", "poisson_step", "poisson_neuron", "dt"),
 )
 RESULTS = ("spike_step", "spike_neuron")
+PAIRED = (
+    *((f"pre_{kind}", f"post_{kind}") for kind in ("exc", "inh", "in", "out")),
+    *(("poisson_step", "poisson_neuron"), RESULTS),
+)
 
 
 def network(
@@ -164,18 +168,24 @@ def draw_spikes(spikes: dict[str, Any], duration: float) -> Any:
 def parser() -> argparse.ArgumentParser:
     made = common.parser("Random balanced network of neurons and astrocytes", 1000.0)
     made.add_argument(
-        "--rule", choices=RULES, default="bernoulli", help="how neurons are connected"
+        "--rule",
+        choices=RULES,
+        default=argparse.SUPPRESS,
+        help=f"how neurons are connected (default: {RULES[0]})",
     )
+    made.set_defaults(rule=None)
     return made
 
 
 def main(args: argparse.Namespace) -> None:
     start, frozen = time.perf_counter(), None
     if args.frozen:
-        frozen = common.load_frozen(args.frozen, FROZEN, RESULTS)
+        if args.scale != 1 or args.rule is not None:
+            raise ValueError("--frozen has its own cells and edges; leave out --scale and --rule")
+        frozen = common.load_frozen(args.frozen, FROZEN, RESULTS, PAIRED)
         net = build_frozen(frozen)
     else:
-        net = build(args.scale, seed=args.seed, rule=args.rule)
+        net = build(args.scale, seed=args.seed, rule=args.rule or RULES[0])
     net = jax.block_until_ready(net.on(args.devices))
     build_s = time.perf_counter() - start
     print("Connecting recorders ...")
@@ -187,7 +197,7 @@ def main(args: argparse.Namespace) -> None:
     rates = {
         kind: analysis.mean_rate(own.index, own.n, args.duration) for kind, own in spikes.items()
     }
-    means = {name: float(np.mean(records[name].values)) for name in TRACES}
+    means = glia.means(records, TRACES)
     n_synapses = {name: own.edges.n_edges for name, own in net.synapses.items()}
     n_synapses["third_out"] = net.slow["I_SIC"].n_edges
     n = {name: own.n for name, own in net.populations.items()}
@@ -205,8 +215,9 @@ def main(args: argparse.Namespace) -> None:
     print(f"Slow inward currents: {n_synapses['third_out']}, of {merged} pairs")
     print(f"Excitatory rate     : {rates['exc']:.2f} Hz")
     print(f"Inhibitory rate     : {rates['inh']:.2f} Hz")
-    for name, unit in TRACES.items():
-        print(f"{name:<20}: {means[name]:.4g} {unit} on average")
+    for name, mean in means.items():
+        if mean is not None:
+            print(f"{name:<20}: {mean:.4g} {TRACES[name]} on average")
     print(f"Building time       : {build_s:.2f} s")
     print(f"Compile time        : {stats['compile_s']:.2f} s")
     print(f"Simulation time     : {stats['run_s']:.2f} s")
@@ -230,7 +241,7 @@ def main(args: argparse.Namespace) -> None:
             "n_astrocytes": n["astrocytes"],
             "rates": rates,
             "means": means,
-            "rule": args.rule,
+            "rule": None if args.frozen else args.rule or RULES[0],
             "solver": glia.solver(net, "neurons"),
             "compared": compared,
         },

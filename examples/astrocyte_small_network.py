@@ -42,6 +42,7 @@ FROZEN = (
     "dt",
 )
 RESULTS = ("spike_step", "spike_neuron")
+PAIRED = (("pre", "post"), ("pre_in", "post_in"), ("pre_out", "post_out"), RESULTS)
 ENDS = {"primary": ("pre", "post"), "third_in": ("pre", "astro"), "third_out": ("astro", "post")}
 
 
@@ -79,7 +80,8 @@ def build(
 ) -> jsnn.Network:
     """The network with `scale` times the cells."""
     print("Creating and connecting neurons and astrocytes ...")
-    n_neurons, n_astro = (round(n * scale) for n in (N_NEURONS, N_ASTRO))
+    n_astro = round(N_ASTRO * scale)
+    n_neurons = n_astro * N_NEURONS // N_ASTRO  # so that blocks fit
     if n_astro < 1:
         raise ValueError(f"scale={scale} leaves no astrocyte; give {1 / N_ASTRO:g} or more")
     drawn = tripartite(
@@ -218,7 +220,7 @@ def main(args: argparse.Namespace) -> None:
     chosen = {name: getattr(args, name) for name in ("pool_type", "pool_size")}
     chosen |= {name: getattr(args, name) for name in ("p_primary", "p_third")}
     if args.frozen:
-        frozen = common.load_frozen(args.frozen, FROZEN, RESULTS)
+        frozen = common.load_frozen(args.frozen, FROZEN, RESULTS, PAIRED)
         net = build_frozen(frozen)
     else:
         net = build(args.scale, seed=args.seed, **chosen)
@@ -231,7 +233,7 @@ def main(args: argparse.Namespace) -> None:
     rates = {
         kind: analysis.mean_rate(own.index, own.n, args.duration) for kind, own in spikes.items()
     }
-    means = {name: float(np.mean(records[name].values)) for name in TRACES}
+    means = glia.means(records, TRACES)
     n_synapses = {name: own.edges.n_edges for name, own in net.synapses.items()}
     n_synapses["third_out"] = net.slow["I_SIC"].n_edges
     n = {name: own.n for name, own in net.populations.items()}
@@ -249,8 +251,9 @@ def main(args: argparse.Namespace) -> None:
     print(f"Slow inward currents: {n_synapses['third_out']}, of {merged} pairs")
     print(f"Presynaptic rate    : {rates['pre']:.2f} Hz")
     print(f"Postsynaptic rate   : {rates['post']:.2f} Hz")
-    for name, unit in TRACES.items():
-        print(f"{name:<20}: {means[name]:.4g} {unit} on average")
+    for name, mean in means.items():
+        if mean is not None:
+            print(f"{name:<20}: {mean:.4g} {TRACES[name]} on average")
     print(f"Building time       : {build_s:.2f} s")
     print(f"Compile time        : {stats['compile_s']:.2f} s")
     print(f"Simulation time     : {stats['run_s']:.2f} s")

@@ -105,8 +105,14 @@ def _can_be_made(folder: Path) -> bool:
     return there.is_dir() and os.access(there, os.W_OK)
 
 
-def load_frozen(path: str, wanted: Sequence[str], also: Sequence[str] = ()) -> dict[str, Any]:
-    """The wanted arrays of an .npz file, which must be there, and those of the others that are."""
+def load_frozen(
+    path: str,
+    wanted: Sequence[str],
+    also: Sequence[str] = (),
+    paired: Sequence[tuple[str, str]] = (),
+) -> dict[str, Any]:
+    """The wanted arrays of an .npz file, which must be there, and those of the others that are;
+    `paired` ones are whole numbers, as many of one as of the other."""
     try:
         file = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -114,7 +120,17 @@ def load_frozen(path: str, wanted: Sequence[str], also: Sequence[str] = ()) -> d
     with file:
         if missing := [name for name in wanted if name not in file.files]:
             raise ValueError(f"{path} lacks {missing}")
-        return {name: file[name] for name in (*wanted, *also) if name in file.files}
+        found = {name: file[name] for name in (*wanted, *also) if name in file.files}
+    for name, array in found.items():
+        if array.dtype.kind not in "iufb":
+            raise ValueError(f"{path}: {name} holds no numbers")
+    for pair in paired:
+        there = {name: found[name] for name in pair if name in found}
+        if any(array.dtype.kind not in "iu" for array in there.values()):
+            raise ValueError(f"{path}: {' and '.join(pair)} are no whole numbers")
+        if len({array.shape for array in there.values()}) > 1:
+            raise ValueError(f"{path}: {' and '.join(pair)} are not equally many")
+    return found
 
 
 def figure_names(path: str, n: int) -> list[str]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from jsnn import plot
 
 
@@ -31,8 +33,14 @@ def show_compared(compared: Mapping[str, int] | None) -> None:
     if compared is not None:
         print(
             f"Against the file    : {compared['same_step']} of {compared['n_spikes']} spikes on "
-            f"the same step, {compared['next_step']} there or on the next"
+            f"the same step; {compared['next_step']} of {compared['n_own']} within one step"
         )
+
+
+def means(records: Mapping[str, Any], names: Iterable[str]) -> dict[str, float | None]:
+    """Of traces, the mean over cells and samples; None where there are no samples."""
+    values = {name: records[name].values for name in names}
+    return {name: float(np.mean(own)) if own.size else None for name, own in values.items()}
 
 
 def draw_dynamics(records: Mapping[str, Any], neurons: str) -> Any:

@@ -229,11 +229,12 @@ def parameters(model: str, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
     known = None if is_distribution(part) else concrete(part)
     if known is not None and np.any(known > 1):
         raise ValueError(f"h_IP3R={known} must be at most 1")
-    if "V_reset" not in values or "V_peak" in values:
-        return values  # the law knows better what to check
-    reset, threshold = concrete(values["V_reset"]), concrete(values["V_th"])
+    if "V_reset" not in values:
+        return values
+    top = "V_peak" if "V_peak" in values else "V_th"
+    reset, threshold = concrete(values["V_reset"]), concrete(values[top])
     if reset is not None and threshold is not None and not np.all(reset < threshold):
-        raise ValueError(f"V_reset={reset} must be below V_th={threshold}")
+        raise ValueError(f"V_reset={reset} must be below {top}={threshold}")
     return values
 
 

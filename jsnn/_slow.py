@@ -10,7 +10,6 @@ from jax import Array, lax
 
 from jsnn._math import as_real, check_number, filled
 from jsnn._sums import Conductances, Part, Way, way_of
-from jsnn.astrocytes import LiRinzel
 from jsnn.coupling import Devices
 from jsnn.population import Coefficients, Population, PopulationState
 
@@ -154,7 +153,6 @@ def sent(
         source = built.parts[0][0]
         if source not in found:
             law = coefficients[source].system.neuron  # of the cells that are here
-            assert isinstance(law, LiRinzel)
             found[source] = law.slow_current(populations[source].cell)
         made[name] = found[source]
     return made

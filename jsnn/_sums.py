@@ -21,9 +21,10 @@ _WIDEST = 3.0  # rows of all targets at the length of the longest, against the e
 class Conductances(NamedTuple):
     """Of one way, with the targets as last axis: a `matrix` `[n_source, n]`; or `index` and
     `weight` `[longest row, n]`; or else the edges. `total` `[n]` sums them by target. All are
-    in nS, or without unit where `scale` is the conductance of all edges.
+    conductances (nS) or weights, or numbers of edges where `scale` is that of each.
 
-    The current is `scale` times (the sum over sources of their membranes - `total` v).
+    What a target gets is `scale` times the sum over its sources; of gap junctions, of membranes,
+    and less `total` v.
     """
 
     total: Array
@@ -34,8 +35,8 @@ class Conductances(NamedTuple):
     edges: tuple[Array, Array, Array] | None = None  # source, target (increasing), weight
 
     def from_sources(self, v: Array, first: Any, n: int, n_all: int) -> Array:
-        """The sum over sources with membranes v `[..., n_source]`, of n targets from `first`, of
-        n_all on all devices."""
+        """The sum over what sources show, v `[..., n_source]`, of n targets from `first`, of n_all
+        on all devices."""
         if self.matrix is not None:
             v = v[..., : self.matrix.shape[0]]
             # Accelerators would round membranes to 0.03 mV, and these nearly cancel

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_number, filled, shortened
 from jsnn._sums import Conductances, Part, Way
-from jsnn.connect import Rule
+from jsnn.connect import Rule, check_rule
 from jsnn.distributions import Distribution, is_distribution
 from jsnn.edges import Edges
 
@@ -68,7 +68,8 @@ class SlowInwardCurrent(eqx.Module):
     What follows from calcium after step n drives step n + d + 1, for a delay of d steps, as a
     current of NEST's does. Repeated pairs of one delay are merged, their weights added. The current
     onto each cell is recorded under the name that the network gives to the coupling, as
-    `States("cells", "sic")`: that of the next step, as NEST shows it.
+    `States("cells", "sic")`: that of the next step, as NEST shows it. Each delay that occurs is a
+    sum of its own: many of them take long to compile.
 
     **Arguments:**
 
@@ -115,8 +116,8 @@ def _check_edges(pre: Any, post: Any, rule: Any) -> None:
     for name, address in (("pre", pre), ("post", post)):
         if not isinstance(address, str):
             raise TypeError(f"{name}={shortened(address)} is no address; give one, as 'cells'")
-    if not isinstance(rule, (Rule, Edges)):
-        raise TypeError(f"rule={shortened(rule)} is no rule; give one, as FixedIndegree(10)")
+    if not isinstance(rule, Edges):
+        check_rule("rule", rule)
 
 
 def check_conductance(value: Any) -> None:

@@ -30,8 +30,8 @@ NEST's `sic_connection` is `jsnn.coupling.SlowInwardCurrent` and its `gap_juncti
 
 The receptor is chosen by name, where NEST chooses it by the sign of the weight: a negative weight
 in NEST is here a negative weight onto `in` for a current, and its absolute value onto `in` for a
-conductance, whose reversal potential makes it inhibitory. An `iaf_psc_delta` has one receptor, for
-weights of either sign.
+conductance, whose reversal potential makes it inhibitory. An `iaf_psc_delta` or `aeif_psc_delta`
+has one receptor, for weights of either sign.
 
 | parameter | meaning | unit | psc | cond |
 |---|---|---|---|---|
@@ -81,14 +81,17 @@ and `astrocyte_lr_1994` those of `LiRinzel`, with NEST's capitals (`Kd_IP3_1`, `
 `IP3`, `Ca_astro` and `h_IP3R` at the start (0.16 uM, 0.073 uM, 0.793).
 
 Each is a scalar or `[n]`; what holds at the start may also be a distribution to draw from. As in
-NEST, `V_m` stays at -70 where only `E_L` is given. The names of the recorded states differ: `V_m`
-is `"v"`, `I_syn_ex` is `"ex.i"`, `g_ex` is `"ex.g"`, `Act_m` is `"m"`, `Ca_astro` is `"ca"`.
+NEST, `V_m` stays at its default where only `E_L` is given. The names of the recorded states differ:
+`V_m` is `"v"`, `I_syn_ex` is `"ex.i"`, `g_ex` is `"ex.g"`, `Act_m` is `"m"`, `Ca_astro` is `"ca"`.
 
-The spikes of the psc models are NEST's, and so are the membrane potentials but for rounding. NEST
-integrates the cond models with steps of adaptive size, whose error is below 1e-4 mV at moderate
-drive and was up to 1e-2 mV where synapses are strong, which can move a spike. The substeps here are
-chosen for a `dt` of 0.1 ms and the default time constants: their error stays below 1e-4 mV under
-strong drive, where one substep moved up to one spike in a hundred of `iaf_cond_alpha`.
+The spikes of the `iaf_psc` models are NEST's, and so are the membrane potentials but for rounding.
+NEST integrates the other models with steps of adaptive size; of the `iaf_cond` ones its error is
+below 1e-4 mV at moderate drive and was up to 1e-2 mV where synapses are strong, which can move a
+spike. The substeps here are chosen for a `dt` of 0.1 ms and the default time constants: those of
+the `iaf_cond` models stay below 1e-4 mV under strong drive. The `aeif` models have one, with which
+spikes are within 0.1 ms of NEST's as a rule; in bursts, and under currents that move v by more than
+`Delta_T` in a step, `solver=RK4(4)` is nearer. An `aeif` cell fires at most once a step: what NEST
+has as a second spike of one falls into the next.
 """
 
 from collections.abc import Mapping

@@ -149,16 +149,17 @@ class Network(eqx.Module):
                 made = build_slow(name, coupling, self.populations, own, self.dt)
                 self.slow[name] = made
         self._check_exchange()
+        kept = {f"projection {n!r}": (own.slots, own.post[0]) for n, own in self.synapses.items()}
+        kept |= {f"coupling {n!r}": (own.slots, own.parts[0][0]) for n, own in self.slow.items()}
         buffers = {}
-        for name, synapses in self.synapses.items():
-            numbers = synapses.slots * padded(self.populations[synapses.post[0]].n)
+        for name, (slots, population) in kept.items():
+            numbers = slots * padded(self.populations[population].n)
             if numbers >= 2**31:
                 raise ValueError(
-                    f"projection {name!r}: delays of {synapses.max_delay} steps make a buffer of "
-                    f"{numbers} numbers; give shorter delays or split the population"
+                    f"{name}: delays of {slots} steps make a buffer of {numbers} numbers; give "
+                    "shorter delays or split the population"
                 )
-            of = f"projection {name!r}: the buffer of arrivals"
-            buffers[of] = float(real_dtype().itemsize * numbers)
+            buffers[f"{name}: the buffer of delays"] = float(real_dtype().itemsize * numbers)
         check_memory({"the network": size(self), **buffers})
 
     def checked(self) -> "Network":
@@ -217,7 +218,7 @@ class Network(eqx.Module):
 
     @property
     def groups(self) -> list[tuple[str, ...]]:
-        """Names of populations that couplings join; one without makes a group of its own."""
+        """Names of populations that gap junctions join; one without makes a group of its own."""
         return groups(list(self.populations), self.couplings)
 
     @property

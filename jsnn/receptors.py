@@ -13,7 +13,8 @@ Values = dict[str, Array]
 
 
 class Delta(eqx.Module):
-    """An arrival moves the membrane by its weight (mV), and is lost on a refractory cell."""
+    """An arrival moves the membrane by its weight (mV), and is lost on a refractory cell. Of an
+    astrocyte it raises IP3."""
 
     @property
     def is_conductance(self) -> bool:

@@ -9,6 +9,7 @@ from cells import arrays, fresh_kernel, jsnn_cells, listed, nest_cells, referenc
 
 import jsnn
 from jsnn import nest as models
+from jsnn._system import Current
 from jsnn.connect import Pairs
 from jsnn.coupling import GapJunction
 from jsnn.neurons import AdEx
@@ -110,18 +111,21 @@ def patterns():
 
 
 def test_firing_patterns(patterns):
-    """Each spike of DOP853's within its step, but for one of a hundred tonic ones, a step away; of
-    the irregular cell, which is chaotic, the first ten. NEST has the same."""
+    """Each spike of DOP853's within its step, as NEST's, but for two a step away; of the irregular
+    cell, which is chaotic, the first ten."""
     (_, _, theirs), (_, _, times), ours = patterns
+    away = 0
     counts = [104, 17, 18, 17, 32]
     for cell, count in enumerate([*counts, 10, 0]):
         exact = in_steps(times[cell])
         found = ours[1][2][cell]
         if cell != 5:
             assert len(exact) == len(theirs[cell]) == len(found) == count
-        for own in (theirs[cell], found):
-            moved = own[:count] - exact[:count]
-            assert np.all(np.abs(moved) <= 1) and np.sum(moved != 0) <= (own is found)
+        assert np.array_equal(theirs[cell][:count], exact[:count])
+        moved = found[:count] - exact[:count]
+        assert np.all(np.abs(moved) <= 1)
+        away += np.sum(moved != 0)
+    assert away <= 2
 
 
 def errors(patterns, k, state, cells):
@@ -324,7 +328,30 @@ def test_errors():
         jsnn.Population(AdEx(), 2, solver=Exact())
     with pytest.raises(ValueError, match="Splitting.*AdEx"):
         jsnn.Population(AdEx(), 2, solver=Splitting())
-    with pytest.raises(ValueError, match="(?i)gap|coupl|AdEx"):
+    with pytest.raises(ValueError, match="'cells': AdEx cells reset within a step"):
         gaps = GapJunction("cells", "cells", Pairs([0], [1]), conductance=1.0)
         cells = {"cells": jsnn.Population(AdEx(), 2)}
         jsnn.Network(cells, couplings={"gaps": gaps}, dt=DT, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("v_0", [-70.0, -45.0, -40.0])  # far from a spike, before, and in the step
+def test_a_spike_carries_the_surrogate(x64, v_0):
+    """Of the coordinate u at the end of the step, beyond the spike where there is one."""
+    cells = models.aeif_psc_delta(1, I_e=500.0)
+    coefficients, start = cells.prepare(DT), cells.init(jax.random.key(0))
+
+    def moved(v):
+        state = eqx.tree_at(lambda s: s.cell["v"], start, jnp.full(1, v))
+        return cells.move(coefficients, state, lambda at, y: Current(at, jnp.zeros(1)), DT)
+
+    def fired(v):
+        state = eqx.tree_at(lambda s: s.cell["v"], start, jnp.full(1, v))
+        return cells.step(coefficients, state, {}, jnp.zeros(1), DT)[1][0]
+
+    margin = lambda v: moved(v).spikes.margin[0]  # noqa: E731
+    width, h = cells.surrogate.width, 1e-5
+    wanted = max(0, 1 - abs(margin(v_0)) / width) / width
+    wanted *= (margin(v_0 + h) - margin(v_0 - h)) / (2 * h)
+    np.testing.assert_allclose(jax.grad(fired)(v_0), wanted, rtol=1e-6, atol=1e-12)
+    assert (wanted > 1e-4) == (v_0 > -50.0)
+    assert float(fired(v_0)) == (v_0 == -40.0)

@@ -291,6 +291,7 @@ WRONG = {
     "'s': population 'wide' is of LIF, which sends no": lambda: slow(pre="wide"),
     "'s': population 'astro' is of astrocytes": lambda: slow(post="astro"),
     "unknown population 'nobody'": lambda: slow(pre="nobody"),
+    "coupling 's': delays of 200000000 steps make a buffer of": lambda: slow(delay=1e8),
     "edges are of 2 sources and 2 targets, but pre": lambda: slow(
         rule=connect(AllToAll(), 1, 2, 2)
     ),
@@ -312,7 +313,7 @@ def test_what_is_wrong_is_told(message):
 
 
 def test_what_is_no_rule_or_address():
-    with pytest.raises(TypeError, match="rule='all' is no rule"):
+    with pytest.raises(TypeError, match="rule='all' is no connection rule"):
         slow(rule="all")
     with pytest.raises(TypeError, match="pre=3 is no address"):
         slow(pre=3)

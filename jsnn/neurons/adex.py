@@ -13,7 +13,6 @@ from jax.typing import ArrayLike
 from jsnn._math import as_real, check_number, concrete
 
 Values = dict[str, Array]
-_LEAST = 1e-30  # under a logarithm that is multiplied by what vanishes with it
 
 
 class AdEx(eqx.Module):
@@ -104,13 +103,9 @@ class AdEx(eqx.Module):
         self.a, self.b, self.i_e = as_real(a), as_real(b), as_real(i_e)
         _check_below("v_th", self.v_th, "v_peak", self.v_peak, strict=False)
         _check_below("v_reset", self.v_reset, "v_peak", self.v_peak)
-        sharp, reset, threshold = map(concrete, (self.delta_t, self.v_reset, self.v_th))
-        if sharp is not None and reset is not None and threshold is not None:
-            if np.any((sharp == 0) & (reset >= threshold)):
-                raise ValueError(
-                    f"v_reset={v_reset} must be below v_th={v_th} where delta_t is 0: there the "
-                    "cell fires at v_th, and would at every step"
-                )
+        # Where there is no upstroke it fires at v_th, and would at every step
+        flat = jnp.where(self.delta_t == 0, self.v_th, jnp.inf)
+        _check_below("v_reset", self.v_reset, "v_th", flat, why=", as delta_t is 0")
 
     @property
     def is_linear(self) -> bool:
@@ -145,9 +140,9 @@ class AdEx(eqx.Module):
 
     def outer(self, inner: Values) -> Values:
         """The states at these coordinates, with v at most at its peak."""
-        up = self._upstroke(jnp.minimum(inner["v"], self._u_peak))
-        # In float32 s may be 0 there
-        v = jnp.minimum(up.v, jnp.where(self.delta_t > 0, self.v_peak, self.v_th))
+        up, peak = self._upstroke(jnp.minimum(inner["v"], self._u_peak)), self.v_peak
+        peak = jnp.where(self.delta_t > 0, peak, self.v_th)  # where s may be too small to tell
+        v = jnp.where(inner["v"] >= self._u_peak, peak, jnp.minimum(up.v, peak))
         return {"v": v, "w": inner["w"] + self._singular(up)}
 
     def vector_field(
@@ -213,7 +208,8 @@ class AdEx(eqx.Module):
         # it to fall further, strong currents would pull u back, and the spike would be lost
         bent, d = self.delta_t > 0, self._sharpness
         s = jnp.where(bent, 1 - jnp.exp(jnp.minimum(u * (1 / d), 0.0)), 1)
-        log_s = jnp.log(jnp.maximum(s, _LEAST))
+        # What the logarithm is multiplied by vanishes with it
+        log_s = jnp.log(jnp.maximum(s, jnp.finfo(s.dtype).tiny ** 0.4))
         return _Upstroke(self.v_th + u - d * log_s, s, 1 - s, log_s)
 
     def _singular(self, up: "_Upstroke") -> Array:
@@ -227,7 +223,9 @@ class _Upstroke(NamedTuple):
     log_s: Array
 
 
-def _check_below(low: str, a: Array, high: str, b: Array, *, strict: bool = True) -> None:
+def _check_below(
+    low: str, a: Array, high: str, b: Array, *, strict: bool = True, why: str = ""
+) -> None:
     known = concrete(a), concrete(b)
     if known[0] is None or known[1] is None:
         return
@@ -240,5 +238,5 @@ def _check_below(low: str, a: Array, high: str, b: Array, *, strict: bool = True
         ) from None
     if not fine:
         raise ValueError(
-            f"{low}={known[0]} must be {'below' if strict else 'at most'} {high}={known[1]}"
+            f"{low}={known[0]} must be {'below' if strict else 'at most'} {high}={known[1]}{why}"
         )
