@@ -20,7 +20,7 @@ from jsnn.connect import Pairs
 from jsnn.coupling import GapJunction
 from jsnn.exchange import WaveformRelaxation
 from jsnn.neurons import HodgkinHuxley
-from jsnn.population import Population
+from jsnn.population import Moved, Population
 from jsnn.solvers import Splitting
 
 nest = pytest.importorskip("nest")
@@ -196,7 +196,7 @@ def test_a_spike_is_a_maximum_above_the_threshold(cells):
     fired = []
     for value in v:
         moved = eqx.tree_at(lambda s: s.cell["v"], state, jnp.array([value]))
-        state, spike, _ = cells.finish(coefficients, state, moved, {})
+        state, spike, _ = cells.finish(coefficients, state, Moved(moved, None), {})
         fired.append(bool(spike[0]))
         assert float(state.cell["v"][0]) == value  # nothing is reset
     # Refractory for the 40 steps after step 3; step 44 is the next whose value falls
