@@ -351,7 +351,7 @@ GAP = GapJunction("cells", "cells", AllToAll(), conductance=1.0)
             ValueError,
             "conductance=nan is not finite",
         ),
-        (lambda: GapJunction("cells", "cells", "all", conductance=1.0), TypeError, "no connection rule"),
+        (lambda: GapJunction("cells", "cells", "all", conductance=1.0), TypeError, "no connection"),
         (lambda: GapJunction(3, "cells", AllToAll(), conductance=1.0), TypeError, "pre=3"),
         (
             lambda: GapJunction("cells", "cells", AllToAll(), conductance=1.0, symmetric=2),
