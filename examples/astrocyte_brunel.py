@@ -198,8 +198,7 @@ def main(args: argparse.Namespace) -> None:
         kind: analysis.mean_rate(own.index, own.n, args.duration) for kind, own in spikes.items()
     }
     means = glia.means(records, TRACES)
-    n_synapses = {name: own.edges.n_edges for name, own in net.synapses.items()}
-    n_synapses["third_out"] = net.slow["I_SIC"].n_edges
+    n_synapses = glia.synapses(net)
     n = {name: own.n for name, own in net.populations.items()}
     compared = None
     if frozen is not None and all(name in frozen for name in RESULTS):
@@ -209,15 +208,9 @@ def main(args: argparse.Namespace) -> None:
     print("Random balanced network of neurons and astrocytes")
     print(f"Number of neurons   : {n['neurons']}")
     print(f"Number of astrocytes: {n['astrocytes']}")
-    print(f"Synapses of neurons : {n_synapses['exc'] + n_synapses['inh']}")
-    print(f"  onto astrocytes   : {n_synapses['third_in']}")
-    merged = net.slow["I_SIC"].pre.size
-    print(f"Slow inward currents: {n_synapses['third_out']}, of {merged} pairs")
+    glia.show(net, n_synapses["exc"] + n_synapses["inh"], means, TRACES)
     print(f"Excitatory rate     : {rates['exc']:.2f} Hz")
     print(f"Inhibitory rate     : {rates['inh']:.2f} Hz")
-    for name, mean in means.items():
-        if mean is not None:
-            print(f"{name:<20}: {mean:.4g} {TRACES[name]} on average")
     print(f"Building time       : {build_s:.2f} s")
     print(f"Compile time        : {stats['compile_s']:.2f} s")
     print(f"Simulation time     : {stats['run_s']:.2f} s")
@@ -229,10 +222,7 @@ def main(args: argparse.Namespace) -> None:
         for figure, name in zip(figures, common.figure_names(args.plot, 2), strict=True):
             print(f"Figure              : {plot.save(figure, name)}")
     if args.save:
-        arrays = {f"t_{kind}": own.times for kind, own in spikes.items()}
-        arrays |= {f"i_{kind}": own.index for kind, own in spikes.items()}
-        for name in TRACES:
-            arrays |= {name: records[name].values, f"{name}_t": records[name].times}
+        arrays = glia.arrays(records, spikes, TRACES)
         print(f"Spikes and traces   : {jsnn.export.save_npz(args.save, **arrays)}")
     common.write_json(
         args.json,

@@ -234,8 +234,7 @@ def main(args: argparse.Namespace) -> None:
         kind: analysis.mean_rate(own.index, own.n, args.duration) for kind, own in spikes.items()
     }
     means = glia.means(records, TRACES)
-    n_synapses = {name: own.edges.n_edges for name, own in net.synapses.items()}
-    n_synapses["third_out"] = net.slow["I_SIC"].n_edges
+    n_synapses = glia.synapses(net)
     n = {name: own.n for name, own in net.populations.items()}
     compared = None
     if frozen is not None and all(name in frozen for name in RESULTS):
@@ -245,15 +244,9 @@ def main(args: argparse.Namespace) -> None:
     print("Small network of neurons and astrocytes")
     print(f"Number of neurons   : {n['pre']} presynaptic, {n['post']} postsynaptic")
     print(f"Number of astrocytes: {n['astro']}")
-    print(f"Synapses of neurons : {n_synapses['primary']}")
-    print(f"  onto astrocytes   : {n_synapses['third_in']}")
-    merged = net.slow["I_SIC"].pre.size
-    print(f"Slow inward currents: {n_synapses['third_out']}, of {merged} pairs")
+    glia.show(net, n_synapses["primary"], means, TRACES)
     print(f"Presynaptic rate    : {rates['pre']:.2f} Hz")
     print(f"Postsynaptic rate   : {rates['post']:.2f} Hz")
-    for name, mean in means.items():
-        if mean is not None:
-            print(f"{name:<20}: {mean:.4g} {TRACES[name]} on average")
     print(f"Building time       : {build_s:.2f} s")
     print(f"Compile time        : {stats['compile_s']:.2f} s")
     print(f"Simulation time     : {stats['run_s']:.2f} s")
@@ -266,10 +259,7 @@ def main(args: argparse.Namespace) -> None:
         for figure, name in zip(figures, common.figure_names(args.plot, 3), strict=True):
             print(f"Figure              : {plot.save(figure, name)}")
     if args.save:
-        arrays = {f"t_{kind}": own.times for kind, own in spikes.items()}
-        arrays |= {f"i_{kind}": own.index for kind, own in spikes.items()}
-        for name in TRACES:
-            arrays |= {name: records[name].values, f"{name}_t": records[name].times}
+        arrays = glia.arrays(records, spikes, TRACES)
         for kind, (pre, post) in edges(net).items():
             arrays |= {f"{kind}_pre": pre, f"{kind}_post": post}
         print(f"Spikes and traces   : {jsnn.export.save_npz(args.save, **arrays)}")

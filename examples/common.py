@@ -161,6 +161,20 @@ def numbers(
     }
 
 
+def recovered(
+    what: str, truth: Mapping[str, float], guess: Mapping[str, float], estimate: Mapping[str, Any]
+) -> dict[str, dict[str, float]]:
+    """What a fit found, printed as a table, as every fit writes it."""
+    found = {name: float(estimate[name]) for name in truth}
+    errors = {name: found[name] / truth[name] - 1 for name in truth}
+    print(f"{what:18}: {'truth':>8} {'guess':>8} {'estimate':>9} {'error':>8}")
+    for name in truth:
+        print(
+            f"{name:18}: {truth[name]:8g} {guess[name]:8g} {found[name]:9.5g} {errors[name]:+8.2%}"
+        )
+    return {"truth": dict(truth), "estimate": found, "relative_error": errors}
+
+
 def write_json(path: str | None, values: Mapping[str, Any]) -> None:
     if path is None:
         return

@@ -37,6 +37,37 @@ def show_compared(compared: Mapping[str, int] | None) -> None:
         )
 
 
+def synapses(network: Any) -> dict[str, int]:
+    """The number of edges by projection, and of slow currents as `third_out`."""
+    found = {name: own.edges.n_edges for name, own in network.synapses.items()}
+    return {**found, "third_out": network.slow["I_SIC"].n_edges}
+
+
+def show(
+    network: Any, primary: int, means: Mapping[str, float | None], units: Mapping[str, str]
+) -> None:
+    """Print how many edges there are, of which `primary` between neurons, and means of traces."""
+    n = synapses(network)
+    print(f"Synapses of neurons : {primary}")
+    print(f"  onto astrocytes   : {n['third_in']}")
+    merged = network.slow["I_SIC"].pre.size
+    print(f"Slow inward currents: {n['third_out']}, of {merged} pairs")
+    for name, mean in means.items():
+        if mean is not None:
+            print(f"{name:<20}: {mean:.4g} {units[name]} on average")
+
+
+def arrays(
+    records: Mapping[str, Any], spikes: Mapping[str, Any], traces: Iterable[str]
+) -> dict[str, Any]:
+    """Spikes and traces under the names that `--save` gives them."""
+    found = {f"t_{kind}": own.times for kind, own in spikes.items()}
+    found |= {f"i_{kind}": own.index for kind, own in spikes.items()}
+    for name in traces:
+        found |= {name: records[name].values, f"{name}_t": records[name].times}
+    return found
+
+
 def means(records: Mapping[str, Any], names: Iterable[str]) -> dict[str, float | None]:
     """Of traces, the mean over cells and samples; None where there are no samples."""
     values = {name: records[name].values for name in names}

@@ -175,18 +175,8 @@ def main(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     estimate, losses = fit(network, data, GUESS, report)
     run_s = time.perf_counter() - start
-    found = {
-        "truth": TRUTH,
-        "estimate": {name: float(estimate[name]) for name in TRUTH},
-        "relative_error": {name: float(estimate[name]) / TRUTH[name] - 1 for name in TRUTH},
-    }
     print(f"Loss              : {losses[0]:.4g} -> {losses[-1]:.4g} uM^2")
-    print(f"{'Rate':18}: {'truth':>8} {'guess':>8} {'estimate':>9} {'error':>8}")
-    for name in TRUTH:
-        print(
-            f"{name:18}: {TRUTH[name]:8g} {GUESS[name]:8g} {found['estimate'][name]:9.4g} "
-            f"{found['relative_error'][name]:+8.2%}"
-        )
+    found = common.recovered("Rate", TRUTH, GUESS, estimate)
     print(f"Compile time      : {compile_s:.2f} s")
     print(f"Fit time          : {run_s:.2f} s")
 

@@ -170,20 +170,10 @@ def main(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     estimate, losses = jax.block_until_ready(compiled(network, data, guess))
     run_s = time.perf_counter() - start
-    found = {
-        "truth": TRUTH,
-        "estimate": {name: float(estimate[name]) for name in TRUTH},
-        "relative_error": {name: float(estimate[name]) / TRUTH[name] - 1 for name in TRUTH},
-    }
     print("Fit of a gap junction and two channels")
     print(f"Updates           : {losses.size}")
     print(f"Loss              : {losses[0, 0]:.4g} -> {losses[-1, -1]:.4g} mV^2")
-    print(f"{'Conductance (nS)':18}: {'truth':>8} {'guess':>8} {'estimate':>9} {'error':>8}")
-    for name in TRUTH:
-        print(
-            f"{name:18}: {TRUTH[name]:8g} {GUESS[name]:8g} {found['estimate'][name]:9.5g} "
-            f"{found['relative_error'][name]:+8.2%}"
-        )
+    found = common.recovered("Conductance (nS)", TRUTH, GUESS, estimate)
     print(f"Compile time      : {compile_s:.2f} s")
     print(f"Fit time          : {run_s:.2f} s")
 

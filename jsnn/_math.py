@@ -91,6 +91,24 @@ def check_number(
         raise ValueError(f"{name}={_show(array[()])} must be at least {low:g}")
 
 
+def check_below(low: str, a: Any, high: str, b: Any, *, strict: bool = True, why: str = "") -> None:
+    """Raise unless each element of a is below that of b (at most, unless `strict`)."""
+    known = concrete(a), concrete(b)
+    if known[0] is None or known[1] is None:
+        return
+    try:
+        fine = np.all(known[0] < known[1] if strict else known[0] <= known[1])
+    except ValueError:
+        raise ValueError(
+            f"{low} has shape {known[0].shape} and {high} {known[1].shape}; give scalars or arrays "
+            "of one length"
+        ) from None
+    if not fine:
+        raise ValueError(
+            f"{low}={known[0]} must be {'below' if strict else 'at most'} {high}={known[1]}{why}"
+        )
+
+
 def check_scalar(
     name: str, value: Any, *, low: float | None = None, strict: bool = False, finite: bool = True
 ) -> None:

@@ -76,7 +76,8 @@ class SampleRecord(eqx.Module):
 
     A state is sampled at the end of each step that ends at a multiple of `every`; a count is of
     the spikes in the `every` ms up to its time. Inside `jit` the start of the run is not known and
-    `values` keeps rows of zeros, at most two, for what did not fit (none if `every` is one step).
+    `values` keeps rows of zeros at its end for what did not fit: two at most, and those of a block
+    (none if `every` is one step).
     """
 
     buffer: Array | np.ndarray

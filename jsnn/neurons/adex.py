@@ -6,11 +6,10 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_number, concrete
+from jsnn._math import as_real, check_below, check_number
 
 Values = dict[str, Array]
 
@@ -101,11 +100,11 @@ class AdEx(eqx.Module):
         self.v_peak, self.v_reset = as_real(v_peak), as_real(v_reset)
         self.t_ref, self.tau_w = as_real(t_ref), as_real(tau_w)
         self.a, self.b, self.i_e = as_real(a), as_real(b), as_real(i_e)
-        _check_below("v_th", self.v_th, "v_peak", self.v_peak, strict=False)
-        _check_below("v_reset", self.v_reset, "v_peak", self.v_peak)
+        check_below("v_th", self.v_th, "v_peak", self.v_peak, strict=False)
+        check_below("v_reset", self.v_reset, "v_peak", self.v_peak)
         # Where there is no upstroke it fires at v_th, and would at every step
         flat = jnp.where(self.delta_t == 0, self.v_th, jnp.inf)
-        _check_below("v_reset", self.v_reset, "v_th", flat, why=", as delta_t is 0")
+        check_below("v_reset", self.v_reset, "v_th", flat, why=", as delta_t is 0")
 
     @property
     def is_linear(self) -> bool:
@@ -221,22 +220,3 @@ class _Upstroke(NamedTuple):
     s: Array
     q: Array
     log_s: Array
-
-
-def _check_below(
-    low: str, a: Array, high: str, b: Array, *, strict: bool = True, why: str = ""
-) -> None:
-    known = concrete(a), concrete(b)
-    if known[0] is None or known[1] is None:
-        return
-    try:
-        fine = np.all(known[0] < known[1] if strict else known[0] <= known[1])
-    except ValueError:
-        raise ValueError(
-            f"{low} has shape {known[0].shape} and {high} {known[1].shape}; give scalars or arrays "
-            "of one length"
-        ) from None
-    if not fine:
-        raise ValueError(
-            f"{low}={known[0]} must be {'below' if strict else 'at most'} {high}={known[1]}{why}"
-        )

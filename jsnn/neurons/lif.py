@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_number, concrete
+from jsnn._math import as_real, check_below, check_number
 
 Values = dict[str, Array]
 
@@ -58,21 +57,7 @@ class LIF(eqx.Module):
         check_number("t_ref", t_ref, low=0.0)
         for name, value in (("e_l", e_l), ("v_th", v_th), ("v_reset", v_reset), ("i_e", i_e)):
             check_number(name, value)
-        reset, threshold = concrete(v_reset), concrete(v_th)
-        if reset is not None and threshold is not None:
-            try:
-                below = np.all(reset < threshold)
-            except ValueError:
-                raise ValueError(
-                    f"v_reset has shape {reset.shape} and v_th {threshold.shape}; give scalars or "
-                    "arrays of one length"
-                ) from None
-        else:
-            below = True
-        if not below:
-            raise ValueError(
-                f"v_reset={v_reset} must be below v_th={v_th}, or the cell fires at every step"
-            )
+        check_below("v_reset", v_reset, "v_th", v_th, why=", or the cell fires at every step")
         self.tau_m, self.c_m, self.e_l = as_real(tau_m), as_real(c_m), as_real(e_l)
         self.v_th, self.v_reset = as_real(v_th), as_real(v_reset)
         self.t_ref, self.i_e = as_real(t_ref), as_real(i_e)
