@@ -5,6 +5,7 @@ from jsnn import coupling as coupling
 from jsnn import distributions as distributions
 from jsnn import exchange as exchange
 from jsnn import export as export
+from jsnn import growth as growth
 from jsnn import inputs as inputs
 from jsnn import nest as nest
 from jsnn import neurons as neurons
@@ -12,6 +13,7 @@ from jsnn import plot as plot
 from jsnn import receptors as receptors
 from jsnn import record as record
 from jsnn import release as release
+from jsnn import rewire as rewire
 from jsnn import solvers as solvers
 from jsnn import surrogate as surrogate
 from jsnn import tripartite as tripartite

@@ -10,6 +10,7 @@ from jsnn import _slow
 from jsnn import spikes as spikes_
 from jsnn._advance import ALONE, advance, receive_at_once, relaxed
 from jsnn._divide import AXIS
+from jsnn._external import external
 from jsnn._samples import Block, Sources
 from jsnn.coupling import Devices
 from jsnn.delivery import EventDriven, Rows, not_differentiable
@@ -38,7 +39,10 @@ def block(
     room = length if isinstance(length, int) else network.block
     steps = state.step + jnp.arange(room, dtype=jnp.int32)
     cells = {name: Cells(first[name], n) for name, n in local.items()}
-    arrivals, currents = network.external(coefficients, state.key, steps, cells)
+    arrivals, currents = external(
+        *(network.populations, network.inputs, coefficients.inputs),
+        *(state.key, steps, cells, network.dt),
+    )
     event_driven = isinstance(network.delivery, EventDriven)
     real = {
         name: first[name] + jnp.arange(local[name]) < network.populations[name].n for name in local
@@ -172,7 +176,8 @@ def block(
         lambda: look_at_states(status, populations, end - 1),
         lambda: status,
     )
-    state = State(end, state.key, populations, waiting, releases, status, relaxation, signals)
+    evolved = (populations, waiting, releases, status, relaxation, signals)
+    state = State(end, state.key, *evolved, state.edges)
     return state, buffers, counts
 
 

@@ -1,5 +1,4 @@
-"""Drawing the edges of projections and couplings, with what each of them has; and looking at the
-parts of a network."""
+"""Drawing the edges of projections and couplings, with what each of them has."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jsnn._external import Input, SpikeInput
-from jsnn._math import as_real, named, remade, whole_steps_array
+from jsnn._math import (
+    as_real,
+    named,
+    remade,
+    unknown,
+    whole_steps_array,
+)
 from jsnn._slow import SlowCurrents, merged
 from jsnn._sums import Part, ways
 from jsnn.connect import Pairs, generator
@@ -20,14 +24,7 @@ from jsnn.edges import Edges, between, check_edges, narrow, sort_edges
 from jsnn.population import Population
 from jsnn.projection import Projection, Synapses, check_sign, locate, receptor_of
 from jsnn.release import Release
-
-Parts = tuple[
-    dict[str, Population],
-    dict[str, Input],
-    dict[str, Synapses],
-    dict[str, Junctions],
-    dict[str, SlowCurrents],
-]
+from jsnn.rewire import Grown, capacity_of
 
 
 def build(
@@ -51,6 +48,7 @@ def build(
     weight = _values(where, "weight", projection.weight, n_edges, weight_key, order)
     delay = _delays(where, projection.delay, n_edges, delay_key, order, dt)
     release, per_edge = _of_sources_or_edges(name, projection.release, edges, release_key, order)
+    new = _of_new(where, projection, populations, pres, posts, per_edge, dt)
     built = {}
     single = len(pres) == len(posts) == 1
     for p, (pre_part, sub_pre) in enumerate(zip(pres, _starts(pres), strict=True)):
@@ -61,12 +59,31 @@ def build(
             with named(where):
                 check_sign(populations[post_part[0]], receptor, own_weight)
             own_delay = delay[chosen] if delay.ndim else delay
+            grown = None
+            if projection.growing is not None and new is not None:
+                new_weight, new_delay = new
+                size = capacity_of(projection.growing, part.n_edges, part.n_pre, part.n_post)
+                if own_weight.ndim or not np.array_equal(own_weight, new_weight):
+                    own_weight = jnp.broadcast_to(own_weight, (part.n_edges,))
+                else:
+                    new_weight = None
+                if own_delay.ndim or own_delay != new_delay:
+                    own_delay = np.broadcast_to(own_delay, (part.n_edges,))
+                grown = Grown(
+                    projection.growing,
+                    new_weight,
+                    new_delay if own_delay.ndim else None,
+                    *(name, sub_pre[0], sub_post[0], size),
+                )
+                with named(where):
+                    check_sign(populations[post_part[0]], receptor, jnp.asarray(new[0]))
             own_of = chosen if per_edge else slice(*sub_pre)
             own_release = jax.tree.map(lambda x, i=own_of: x[i] if x.ndim else x, release)
-            low, high = int(own_delay.min(initial=2**31)), int(own_delay.max(initial=0))
-            if own_delay.size == 0:
+            all_delays = own_delay if new is None else np.append(own_delay, new[1])
+            low, high = int(all_delays.min(initial=2**31)), int(all_delays.max(initial=0))
+            if all_delays.size == 0:
                 low = high = 1
-            uniform = low == high
+            uniform = low == high and not (new and own_delay.ndim)
             full = name if single else f"{name}/{projection.pre[p]}->{projection.post[q]}"
             built[full] = Synapses(
                 part,
@@ -74,6 +91,7 @@ def build(
                 None if uniform else jnp.asarray(own_delay.astype(narrow(high + 1))),
                 own_release,
                 None,
+                grown,
                 pre_part,
                 post_part,
                 receptor,
@@ -84,6 +102,47 @@ def build(
                 per_edge,
             )
     return built
+
+
+def _of_new(
+    where: str,
+    projection: Projection,
+    populations: Mapping[str, Population],
+    pres: Sequence[Part],
+    posts: Sequence[Part],
+    per_edge: bool,
+    dt: float,
+) -> tuple[Array, int] | None:
+    """Weight and delay (steps) of the synapses that a growing projection makes; raises where it
+    cannot grow."""
+    rule = projection.growing
+    if rule is None:
+        return None
+    for parts, element in ((pres, rule.pre), (posts, rule.post)):
+        for population, _, _ in parts:
+            elements = populations[population].growth.elements
+            if element not in elements:
+                kind = f"element of population {population!r}"
+                raise ValueError(f"{where}: {unknown(kind, element, elements)}")
+    if per_edge:
+        raise ValueError(
+            f"{where}: a release with parameters of each edge does not go with growing synapses; "
+            "give scalars or one number for each source"
+        )
+    given: list[Any] = []
+    for what in ("weight", "delay"):
+        own, usual = getattr(rule, what), getattr(projection, what)
+        if own is None and (is_distribution(usual) or np.ndim(usual)):
+            raise ValueError(
+                f"{where}: {what}s are of each edge, and new synapses need one too; give "
+                f"Growing(..., {what}=...)"
+            )
+        given.append(usual if own is None else own)
+    n_pre, n_post = (sum(high - low for _, low, high in parts) for parts in (pres, posts))
+    with named(where):
+        rule.pairing.check(n_pre, n_post)
+    delay = whole_steps_array(f"{where}: delay", np.asarray(given[1]), dt)
+    return as_real(given[0]), int(delay)
 
 
 def build_junctions(
@@ -199,45 +258,6 @@ def _edges(
         raise ValueError(f"{where}: {error}") from None
     with_order = isinstance(rule, Pairs)
     return sort_edges(pre, post, pre_ids.size, post_ids.size, with_order=with_order)
-
-
-def checked_parts(
-    populations: Mapping[str, Population],
-    inputs: Mapping[str, Input],
-    synapses: Mapping[str, Synapses],
-    couplings: Mapping[str, Junctions],
-    slow: Mapping[str, SlowCurrents],
-    dt: float,
-) -> Parts:
-    """The parts of a network, with their parameters as arrays of the working precision; raises for
-    what is wrong with them."""
-    made: Parts = ({}, {}, {}, {}, {})
-    for name, population in populations.items():
-        with named(f"population {name!r}"):
-            made[0][name] = population.checked(dt)
-    for name, source in inputs.items():
-        made[1][name] = _checked_input(f"input {name!r}", source, populations, dt)
-    for name, own in synapses.items():
-        with named(f"projection {name!r}"):
-            made[2][name] = own.checked(populations[own.post[0]])
-    for place, own_couplings in ((made[3], couplings), (made[4], slow)):
-        for name, own in own_couplings.items():
-            with named(f"coupling {name!r}"):
-                place[name] = own.checked()  # pyright: ignore[reportArgumentType]
-    return made
-
-
-def _checked_input(
-    where: str, source: Input, populations: Mapping[str, Population], dt: float
-) -> Input:
-    name, low, high = locate(populations, source.target, where)
-    with named(where):
-        source = source.checked(dt, high - low)
-    if isinstance(source, SpikeInput):
-        receptor = receptor_of(where, populations[name], source.receptor)
-        with named(where):
-            check_sign(populations[name], receptor, source.weight)
-    return source
 
 
 def _identities(

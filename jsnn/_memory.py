@@ -9,11 +9,13 @@ import numpy as np
 
 from jsnn._divide import padded
 from jsnn._math import real_dtype
+from jsnn._store import n_bytes
 from jsnn.coupling import Coupling, GapJunction
 from jsnn.distributions import is_distribution
 from jsnn.edges import Edges, narrow
 from jsnn.population import Population
 from jsnn.projection import Projection, locate
+from jsnn.rewire import capacity_of
 
 
 def check_plan(
@@ -67,6 +69,11 @@ def _of_edges(
         parts = [locate(populations, address, f"projection {name!r}") for address in addresses]
         sizes.append(sum(high - low for _, low, high in parts))
     rule = projection.rule
+    if projection.growing is not None:
+        n = float(rule.n_edges if isinstance(rule, Edges) else rule.expected(*sizes))
+        room = capacity_of(projection.growing, int(min(n, 2**40)), *sizes)
+        what = f"projection {name!r}: room for {room:.3g} synapses"
+        return what, n_bytes(room, sizes[1], True, True), 0.0
     n_edges = float(rule.n_edges if isinstance(rule, Edges) else rule.expected(*sizes))
     kept, peak = np.dtype(narrow(sizes[1])).itemsize, 12
     for value, own, making in (
@@ -102,6 +109,27 @@ def check_memory(needs: Mapping[str, float]) -> None:
         f"{most} needs about {needs[most] / 1e9:.3g} GB{others}, but this machine has "
         f"{machine / 1e9:.3g} GB; give fewer cells or synapses, shorter delays, or record less"
     )
+
+
+def check_buffers(
+    network: Any,
+    projections: Mapping[str, tuple[int, str]],
+    couplings: Mapping[str, tuple[int, str]],
+    populations: Mapping[str, Population],
+) -> None:
+    """Raise for buffers of delays, by (steps, population), that cannot be held or counted."""
+    buffers = {}
+    for kind, kept in (("projection", projections), ("coupling", couplings)):
+        for name, (slots, population) in kept.items():
+            numbers = slots * padded(populations[population].n)
+            if numbers >= 2**31:
+                raise ValueError(
+                    f"{kind} {name!r}: delays of {slots} steps make a buffer of {numbers} numbers; "
+                    "give shorter delays or split the population"
+                )
+            what = f"{kind} {name!r}: the buffer of delays"
+            buffers[what] = float(real_dtype().itemsize * numbers)
+    check_memory({"the network": size(network), **buffers})
 
 
 def size(tree: Any) -> float:

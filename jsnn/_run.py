@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from jsnn._checkpoint import Checkpoint, fingerprint
 from jsnn._math import shortened, whole_steps
+from jsnn._rewire import with_room
 from jsnn._simulate import Solution, advance_from_host, check_record
 from jsnn._status import check_state, raise_if_failed
 from jsnn.network import Network
@@ -56,6 +57,9 @@ def run(
 
     `stats` has `compile_s`, `run_s`, `segments`, and `spikes` by population.
 
+    Where a growing projection runs out of room, the segment is run once more with twice of it,
+    which compiles anew and changes no number.
+
     Raises `FloatingPointError` for a state that is not finite and `ValueError` for a rate beyond
     its bound, at the end of the segment in which it happened, with the place and the time.
     """
@@ -91,10 +95,15 @@ def run(
     if network.mesh is not None:  # where it will be after a segment: otherwise JAX compiles twice
         now = jax.device_put(now, NamedSharding(network.mesh, PartitionSpec()))
     start = time.perf_counter()
-    if int(now.step) < end:  # no step: compiles, and is remembered for the next run
-        nothing = jnp.asarray(0, jnp.int32)
+
+    def compile(now: State) -> None:
+        nothing = jnp.asarray(0, jnp.int32)  # no step, and remembered for the next run
         jax.block_until_ready(advance_from_host(network, now, nothing, capacity, record))
-    compiled = time.perf_counter()
+
+    if int(now.step) < end:
+        compile(now)
+    compile_s = time.perf_counter() - start
+    start += compile_s
 
     length = capacity
     if segment is None:
@@ -111,6 +120,14 @@ def run(
             length = min(length, end - begin)
             some = jnp.asarray(length, jnp.int32)
             solution = advance_from_host(network, now, some, capacity, record)
+            roomier = with_room(network, now, solution.state)
+            if roomier is not None:  # the same segment once more
+                again = time.perf_counter()
+                now = roomier
+                compile(now)
+                compile_s += time.perf_counter() - again
+                start += time.perf_counter() - again
+                continue
             now = solution.state
             part = {
                 f"{name}/{what}": values
@@ -134,8 +151,8 @@ def run(
         for name, own in record.items()
     }
     stats = {
-        "compile_s": compiled - start,
-        "run_s": finished - compiled,
+        "compile_s": compile_s,
+        "run_s": finished - start,
         "segments": n_segments,
         "spikes": {
             name: sum(int(part[_SPIKES + name]) for _, _, part in parts)

@@ -14,10 +14,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jsnn._block import block
 from jsnn._divide import AXIS, pad_cells, padded
+from jsnn._external import pad_inputs
 from jsnn._math import named, shortened
 from jsnn._memory import check_memory, size
 from jsnn._status import check_state
 from jsnn._sums import Conductances
+from jsnn._updates import between_updates
 from jsnn.delivery import EventDriven, not_differentiable
 from jsnn.exchange import Relaxation
 from jsnn.network import Network
@@ -113,7 +115,9 @@ def _advance(
     devices = 1 if network.mesh is None else network.mesh.size
     local = {name: padded(n[name], devices) for name in n}
     whole = {name: own * devices for name, own in local.items()}
-    coefficients = network.pad_inputs(network.prepare(), whole)
+    coefficients = network.prepare()
+    inputs = pad_inputs(network.populations, network.inputs, coefficients.inputs, whole)
+    coefficients = coefficients._replace(inputs=inputs)
     populations = {
         name: pad_cells(own, n[name], whole[name]) for name, own in coefficients.populations.items()
     }
@@ -148,16 +152,22 @@ def _advance(
             name: _pad_zero(own, whole[network.slow[name].parts[0][0]])
             for name, own in state.signals.items()
         },
+        state.edges,
     )
     buffer = buffer_of(network, record)
     filled = {name: own for name, own in record.items() if buffer[name] == name}
     loop = partial(_loop, network, filled, local, capacity)
     if network.mesh is None:
-        rows = {name: synapses.rows() for name, synapses in network.synapses.items()}
+        rows = {name: s.rows() for name, s in network.synapses.items() if s.grown is None}
         wide, buffers, counts = loop(wide, coefficients, rows, steps)
     else:
-        rows = {name: s.rows_of_devices() for name, s in network.synapses.items()}
-        releases = {n: network.synapses[n].divide(own) for n, own in state.releases.items()}
+        rows = {
+            name: s.rows_of_devices() for name, s in network.synapses.items() if s.grown is None
+        }
+        releases = {
+            name: network.synapses[name].divide(own, devices)
+            for name, own in state.releases.items()
+        }
         wide = replace(wide, releases=releases)
         divided: Any = PartitionSpec(AXIS)
         same: Any = PartitionSpec()
@@ -175,6 +185,7 @@ def _advance(
                 waves={name: PartitionSpec(None, None, AXIS) for name in wide.relaxation.waves},
             ),
             jax.tree.map(lambda _: same, wide.signals),
+            jax.tree.map(lambda _: same, wide.edges),
         )
         cells_spec = coefficients._replace(
             populations={
@@ -222,6 +233,7 @@ def _advance(
         wide.status,
         _waves_to(wide.relaxation, n),
         {name: own[:, : n[network.slow[name].parts[0][0]]] for name, own in wide.signals.items()},
+        wide.edges,
     )
     if network.mesh is not None:  # where the state was, so that the next call finds it the same
         narrow = lax.with_sharding_constraint(narrow, NamedSharding(network.mesh, PartitionSpec()))
@@ -261,7 +273,7 @@ def _loop(network, record, local, capacity, state, coefficients, rows, steps):
     first = {name: device * n for name, n in local.items()}
     length = network.block
     # A last block that is cut short writes whole, beyond the end
-    room = -(-capacity // length) * length
+    room = -(-capacity // length) * length + (length if network.rewiring is not None else 0)
     buffers = {name: own.begin(network, room, local) for name, own in record.items()}
     # Of each word of cells; one number would take three more kernels a block
     counts = {
@@ -271,26 +283,30 @@ def _loop(network, record, local, capacity, state, coefficients, rows, steps):
     }
     if isinstance(network.delivery, EventDriven):  # populations are guarded in each block
         given = {name: (own.release, own.weight) for name, own in rows.items()}
-        given, releases = not_differentiable((given, state.releases))
-        state = replace(state, releases=releases)
+        given, releases, edges = not_differentiable((given, state.releases, state.edges))
+        state = replace(state, releases=releases, edges=edges)
         rows = {
             name: replace(own, release=given[name][0], weight=given[name][1])
             for name, own in rows.items()
         }
-    run_block = partial(block, network, record, local, first, coefficients, rows)
+    run_block = partial(block, network, record, local, first, coefficients)
     carry = (state, buffers, counts)
-    if isinstance(steps, int):
+    if network.rewiring is not None:
+        carry = between_updates(network, run_block, rows, first, local, steps, carry)
+    elif isinstance(steps, int):
         blocks, tail = divmod(steps, length)
         if blocks:
-            carry = lax.fori_loop(0, blocks, lambda i, c: run_block(length, i * length, *c), carry)
+            carry = lax.fori_loop(
+                0, blocks, lambda i, c: run_block(rows, length, i * length, *c), carry
+            )
         if tail:
-            carry = run_block(tail, jnp.asarray(blocks * length), *carry)
+            carry = run_block(rows, tail, jnp.asarray(blocks * length), *carry)
     else:
         carry = lax.fori_loop(
             0,
             -(-steps // length),
             lambda i, c: run_block(
-                jnp.minimum(length, steps - i * length) if length > 1 else 1, i * length, *c
+                rows, jnp.minimum(length, steps - i * length) if length > 1 else 1, i * length, *c
             ),
             carry,
         )

@@ -1,12 +1,15 @@
 """What is asked of a state on the host: whose it is, and whether it failed."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jsnn._math import concrete, real_dtype, shortened
+from jsnn._rewire import Growing, growing
 from jsnn.delivery import EventDriven
 from jsnn.exchange import WaveformRelaxation
 from jsnn.network import Network
@@ -20,13 +23,14 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
     if not isinstance(state, State):
         raise TypeError(f"state={shortened(state)} is no state; give network.init(key)")
     releasing = {name: s for name, s in network.synapses.items() if not s.is_constant}
-    status = [*network.populations, *map("input/{}".format, network.inputs)]
+    grown = [name for name, own in network.synapses.items() if own.grown is not None]
     for what, names, own in (
         ("populations", state.populations, network.populations),
         ("buffers", state.buffers, network.synapses),
         ("releases", state.releases, releasing),
         ("slow currents", state.signals, network.slow),
-        ("status", state.status, status),
+        ("edges", state.edges, grown),
+        ("status", state.status, network.labels),
     ):
         if set(names) != set(own):
             raise ValueError(
@@ -41,6 +45,9 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
             for receptor, states in own.receptors.items()
             for what, value in states.items()
         }
+        values |= {
+            name: own.growth[name] for name in population.growth.states if name in own.growth
+        }
         if set(values) != set(population.states):
             raise ValueError(
                 f"state is of another network: the states of population {name!r} are "
@@ -52,9 +59,10 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
                 f"state is of another network: slow currents onto population {name!r} are "
                 f"{sorted(own.slow)}, and this network's {sorted(slow)}"
             )
+        counts = {name: own.growth.get(name) for name in population.growth.counts}
         values |= own.slow
-        for what, value in {**values, "refractory": own.refractory}.items():
-            kind = np.dtype(np.int32) if what == "refractory" else real_dtype()
+        for what, value in {**values, **counts, "refractory": own.refractory}.items():
+            kind = real_dtype() if what in values else np.dtype(np.int32)
             found = (np.shape(value), getattr(value, "dtype", type(value)))
             leaves[f"{what!r} of population {name!r}"] = (found, ((population.n,), kind))
     for name, slow in network.slow.items():
@@ -63,6 +71,15 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
             (found.shape, found.dtype),
             ((slow.slots, n), real_dtype()),
         )
+    for name in grown:
+        own = state.edges[name]  # of whatever capacity
+        room = max(own.capacity, network.synapses[name].edges.n_edges)
+        fresh = jax.eval_shape(partial(network.synapses[name].begin_store, room))
+        for what, wanted in vars(fresh).items():
+            found = getattr(own, what)
+            leaves[f"{what} of the edges of {name!r}"] = tuple(
+                (np.shape(x), getattr(x, "dtype", type(x))) for x in (found, wanted)
+            )
     counting, buffers = isinstance(network.delivery, EventDriven), {}
     for name, synapses in network.synapses.items():
         wanted = (synapses.slots, network.populations[synapses.post[0]].n)
@@ -116,6 +133,10 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
     return replace(state, buffers=buffers, releases=releases)
 
 
+def _room(own: Growing, state: State) -> int:
+    return max(state.edges[name].capacity for name in own.synapses)
+
+
 def _is_empty(buffer: Any) -> bool:
     values = concrete(buffer)
     return values is not None and not values.any()
@@ -156,6 +177,13 @@ def raise_if_failed(network: Network, state: State) -> None:
             f"{float(relaxation.residual):.3g} mV, and tol={exchange.tol} mV is asked; give more "
             "iterations, a shorter interval or a larger tol, or Joint()"
         )
+    for own in growing(network):
+        step = int(state.status[f"projection/{own.name}"])
+        if step != NEVER:
+            raise ValueError(
+                f"projection {own.name!r}: the update at t={step * network.dt:g} ms had no room "
+                f"for its new synapses; give Growing(..., capacity={2 * _room(own, state)}) or more"
+            )
     for name in network.inputs:
         step = int(state.status[f"input/{name}"])
         if step != NEVER:

@@ -74,6 +74,18 @@ class FixedIndegree:
 
 
 @dataclass(frozen=True)
+class NoEdges:
+    """No edges at all, for a projection that grows."""
+
+    def expected(self, n_pre: int, n_post: int) -> float:
+        return 0.0
+
+    def draw(self, rng: Generator, pre_ids: ArrayLike, post_ids: ArrayLike) -> Ends:
+        _cells(pre_ids, post_ids)
+        return np.empty(0, np.int32), np.empty(0, np.int32)
+
+
+@dataclass(frozen=True)
 class FixedOutdegree:
     """Every source draws `outdegree` targets: `FixedIndegree` with the two ends exchanged."""
 

@@ -6,6 +6,7 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -18,32 +19,29 @@ from jax.sharding import Mesh
 
 from jsnn import _slow
 from jsnn._advance import ALONE, advance, receive_at_once, relaxed
-from jsnn._build import Parts, build, build_junctions, build_slow, checked_parts
+from jsnn._build import build, build_junctions, build_slow
 from jsnn._divide import mesh_of, padded
 from jsnn._external import Input, external, pad_inputs, target
 from jsnn._math import (
     check_key,
-    check_name,
     check_scalar,
     concrete,
     named,
     real_dtype,
     shortened,
 )
-from jsnn._memory import check_memory, check_plan, size
+from jsnn._memory import check_buffers, check_plan
+from jsnn._parts import Parts, check_kinds, checked_parts
 from jsnn._random import key_words
+from jsnn._rewire import connect_first, growing, rewired_state
 from jsnn._slow import SlowConnections, SlowCurrents
 from jsnn.coupling import Coupling, GapConnections, GapJunction, Junctions, groups
 from jsnn.delivery import Delivery, EventDriven, not_differentiable, segment_sum_step
 from jsnn.exchange import Exchange, Joint, Relaxation, WaveformRelaxation, check_groups
 from jsnn.inputs import Cells, Target
 from jsnn.population import Population
-from jsnn.projection import (
-    Connections,
-    Projection,
-    Synapses,
-    locate,
-)
+from jsnn.projection import Connections, Projection, Synapses, locate
+from jsnn.rewire import Rewiring
 from jsnn.state import NEVER, NetworkCoefficients, State, look_at_inputs, look_at_states
 
 _LONGEST_BLOCK = 64  # steps; longer delays do not make longer blocks, which only cost memory
@@ -61,6 +59,7 @@ class Network(eqx.Module):
     - `couplings`: gap junctions and slow inward currents by name. Populations that gap junctions
       join advance together, with one solver, which is not `Exact()`.
     - `exchange`: how: `Joint()`, or `WaveformRelaxation()` as in NEST.
+    - `rewiring`: when the synapses of growing projections come and go: `Rewiring(interval)`.
     - `delivery`: `EventDriven()` or `SegmentSum()`, which give the same spikes. Only the latter can
       be differentiated.
 
@@ -76,6 +75,7 @@ class Network(eqx.Module):
     slow: dict[str, SlowCurrents]
     delivery: Delivery
     exchange: Exchange
+    rewiring: Rewiring | None
     dt: float = eqx.field(static=True)
     mesh: Mesh | None = eqx.field(static=True)
 
@@ -90,6 +90,7 @@ class Network(eqx.Module):
         delivery: Delivery | None = None,
         couplings: Mapping[str, Coupling] | None = None,
         exchange: Exchange | None = None,
+        rewiring: Rewiring | None = None,
     ):
         check_scalar("dt", dt, low=0.0, strict=True)
         if concrete(dt) is None:
@@ -99,27 +100,11 @@ class Network(eqx.Module):
         if not isinstance(self.delivery, Delivery):
             raise TypeError(f"delivery={shortened(delivery)}; give EventDriven() or SegmentSum()")
         self.exchange = Joint() if exchange is None else exchange
+        self.rewiring = rewiring
         projections = {} if projections is None else projections
         inputs = {} if inputs is None else inputs
         couplings = {} if couplings is None else couplings
-        for kind, parts, wanted in (
-            ("population", populations, Population),
-            ("projection", projections, Projection),
-            ("input", inputs, Input),
-            ("coupling", couplings, Coupling),
-        ):
-            if not isinstance(parts, Mapping):
-                raise TypeError(f"{kind}s={shortened(parts)} is not a dictionary; give names")
-            for name, part in parts.items():
-                check_name(kind, name)
-                if not isinstance(part, wanted):
-                    raise TypeError(f"{kind} {name!r} is a {type(part).__name__}, not a {kind}")
-        if not populations:
-            raise ValueError("populations is empty; give at least one")
-        if both := set(projections) & set(couplings):
-            raise ValueError(
-                f"{sorted(both)} are names of projections and of couplings; give others"
-            )
+        check_kinds(populations, projections, inputs, couplings, rewiring)
         self.populations, self.inputs = dict(populations), dict(inputs)
         self.synapses, self.couplings, self.slow = {}, {}, {}
         self.populations, self.inputs, *_ = self._checked_parts()
@@ -149,18 +134,12 @@ class Network(eqx.Module):
                 made = build_slow(name, coupling, self.populations, own, self.dt)
                 self.slow[name] = made
         self._check_exchange()
-        kept = {f"projection {n!r}": (own.slots, own.post[0]) for n, own in self.synapses.items()}
-        kept |= {f"coupling {n!r}": (own.slots, own.parts[0][0]) for n, own in self.slow.items()}
-        buffers = {}
-        for name, (slots, population) in kept.items():
-            numbers = slots * padded(self.populations[population].n)
-            if numbers >= 2**31:
-                raise ValueError(
-                    f"{name}: delays of {slots} steps make a buffer of {numbers} numbers; give "
-                    "shorter delays or split the population"
-                )
-            buffers[f"{name}: the buffer of delays"] = float(real_dtype().itemsize * numbers)
-        check_memory({"the network": size(self), **buffers})
+        check_buffers(
+            self,
+            {name: (own.slots, own.post[0]) for name, own in self.synapses.items()},
+            {name: (own.slots, own.parts[0][0]) for name, own in self.slow.items()},
+            self.populations,
+        )
 
     def checked(self) -> "Network":
         """The same, with its parameters as arrays of the working precision.
@@ -205,6 +184,8 @@ class Network(eqx.Module):
     @property
     def block(self) -> int:
         """The number of steps that pass without communication: the least delay."""
+        if self.rewiring is not None and not isinstance(self.delivery, EventDriven):
+            return 1  # an update may precede any step, and a loop of unknown length has no gradient
         longest = min(self._least_delay, _LONGEST_BLOCK)
         if self.couplings and isinstance(self.exchange, WaveformRelaxation):
             # A window may begin at any step, and must know what arrives in it
@@ -229,12 +210,17 @@ class Network(eqx.Module):
         """The population that an input is aimed at, and which of its cells."""
         return target(self.populations, source)
 
-    def connections(self) -> dict[str, Connections | GapConnections | SlowConnections]:
+    def connections(
+        self, state: State | None = None
+    ) -> dict[str, Connections | GapConnections | SlowConnections]:
         """Edges, weights and delays by projection, and edges and conductances, or weights and
-        delays, by coupling, in storage order (by source, then target)."""
+        delays, by coupling, in storage order (by source, then target); of projections that grow,
+        those of a state, or of the start."""
+        edges = {} if state is None else state.edges
         found: dict[str, Connections | GapConnections | SlowConnections] = {
-            name: own.connections(self.dt) for name, own in (self.synapses | self.slow).items()
+            name: own.connections(self.dt, edges.get(name)) for name, own in self.synapses.items()
         }
+        found |= {name: own.connections(self.dt) for name, own in self.slow.items()}
         return found | {name: own.connections() for name, own in self.couplings.items()}
 
     def on(self, devices: int | Sequence[Any] | None) -> "Network":
@@ -269,6 +255,9 @@ class Network(eqx.Module):
             target = own.parts[1][0]
             onto[target][name] = jnp.asarray(np.zeros(self.populations[target].n, real))
         populations = _slow.holding(populations, onto)
+        edges = {n: s.begin_store() for n, s in self.synapses.items() if s.grown is not None}
+        growth = connect_first(self, {n: own.growth for n, own in populations.items()}, edges)
+        populations = {n: replace(own, growth=growth[n]) for n, own in populations.items()}
         counting = isinstance(self.delivery, EventDriven)
         buffers = {
             name: jnp.asarray(
@@ -280,7 +269,7 @@ class Network(eqx.Module):
             name: s.init_release(counting) for name, s in self.synapses.items() if not s.is_constant
         }
         never = jnp.asarray(NEVER, jnp.int32)
-        status = {name: never for name in [*self.populations, *map("input/{}".format, self.inputs)]}
+        status = dict.fromkeys(self.labels, never)
         start = jnp.zeros((), jnp.int32)
         return State(
             *(start, key_words(run_key), populations, buffers, releases, status),
@@ -289,7 +278,14 @@ class Network(eqx.Module):
                 name: jnp.asarray(np.zeros((own.slots, self.populations[own.parts[0][0]].n), real))
                 for name, own in self.slow.items()
             },
+            edges,
         )
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of what has a status."""
+        grown = [f"projection/{own.name}" for own in growing(self)]
+        return [*self.populations, *map("input/{}".format, self.inputs), *grown]
 
     def begin_relaxation(self) -> Relaxation | None:
         """What is kept of relaxed waveforms before the first step; None where there are none."""
@@ -310,26 +306,6 @@ class Network(eqx.Module):
             {name: own.prepare() for name, own in self.slow.items()},
         )
 
-    def pad_inputs(
-        self, coefficients: NetworkCoefficients, to: Mapping[str, int]
-    ) -> NetworkCoefficients:
-        """Inputs draw for whole tiles of cells: their coefficients for `to` cells a population."""
-        inputs = pad_inputs(self.populations, self.inputs, coefficients.inputs, to)
-        return coefficients._replace(inputs=inputs)
-
-    def external(
-        self,
-        coefficients: NetworkCoefficients,
-        key: Array,
-        steps: Array,
-        cells: Mapping[str, Cells],
-    ) -> tuple[dict[str, dict[str, Array]], dict[str, Array]]:
-        """What inputs send in the given steps: arrivals by population and receptor, and currents
-        by population, each `[len(steps), n]` (currents also `[len(steps), 1]`)."""
-        return external(
-            self.populations, self.inputs, coefficients.inputs, key, steps, cells, self.dt
-        )
-
     def step(
         self, state: State, coefficients: NetworkCoefficients | None = None
     ) -> tuple[State, dict[str, Array]]:
@@ -342,11 +318,23 @@ class Network(eqx.Module):
         if coefficients is None:
             coefficients = self.prepare()
         n, step = state.step, state.step
+        if self.rewiring is not None:
+            due = step % self.rewiring.steps(self.dt) == 0
+            state = jax.lax.cond(due, lambda own: rewired_state(self, own), lambda own: own, state)
+        all_rows = {
+            name: own.rows() if own.grown is None else own.rows_of_store(state.edges[name], None, 0)
+            for name, own in self.synapses.items()
+        }
 
         # What inputs send in this step
         cells = {name: Cells(0, padded(p.n)) for name, p in self.populations.items()}
-        wide = self.pad_inputs(coefficients, {name: c.n for name, c in cells.items()})
-        arrivals, currents = self.external(wide, state.key, n[None], cells)
+        inputs = pad_inputs(
+            *(self.populations, self.inputs, coefficients.inputs),
+            {name: c.n for name, c in cells.items()},
+        )
+        arrivals, currents = external(
+            self.populations, self.inputs, inputs, state.key, n[None], cells, self.dt
+        )
         own = {name: p.n for name, p in self.populations.items()}
         arrivals = {
             name: {r: sent[0, : own[name]] for r, sent in by_receptor.items()}
@@ -355,7 +343,15 @@ class Network(eqx.Module):
         currents = {name: sent[0, : own[name]] for name, sent in currents.items()}
 
         # (1) neurons and receptors advance, (2) arrivals of slot n, (3) threshold and reset
-        relaxation = relaxed(self, wide, state, state.populations, state.relaxation, step, cells)
+        relaxation = relaxed(
+            self,
+            coefficients._replace(inputs=inputs),
+            state,
+            state.populations,
+            state.relaxation,
+            step,
+            cells,
+        )
         populations, fired, _ = advance(
             *(self, coefficients, state.populations, state.buffers, arrivals, currents, step),
             relaxation,
@@ -378,9 +374,9 @@ class Network(eqx.Module):
                 buffer = buffer.at[step % synapses.slots].set(0)
             buffer = synapses.with_slot(buffer)
             population, first, _ = synapses.pre
-            rows, release = synapses.rows(), state.releases.get(name)
+            release = state.releases.get(name)
             buffers[name], release = segment_sum_step(
-                buffer, release, fired[population], rows, first, step, self.dt
+                buffer, release, fired[population], all_rows[name], first, step, self.dt
             )
             if release is not None:
                 releases[name] = release
@@ -393,7 +389,7 @@ class Network(eqx.Module):
         status = look_at_inputs(state.status, self.inputs, coefficients.inputs, n[None], 1, self.dt)
         status = look_at_states(status, populations, n)
         evolved = (populations, buffers, releases, status, relaxation, signals)
-        return State(n + 1, state.key, *evolved), fired
+        return State(n + 1, state.key, *evolved, state.edges), fired
 
     def part(self, address: str) -> tuple[str, int, int]:
         """`"cells.exc"` as (population, first cell, last cell exclusive)."""

@@ -17,38 +17,46 @@ from jsnn import _resets
 from jsnn._math import (
     as_real,
     check_cells,
-    check_name,
     check_number,
     concrete,
     filled,
     real_dtype,
     remade,
-    shortened,
     unknown,
     whole_steps_array,
 )
+from jsnn._population_checks import (
+    Cell,
+    Neuron,
+    bounds,
+    check_arguments,
+    check_growth,
+    number_of_cells,
+    solver_of,
+)
 from jsnn._system import Current, System, receptors_after, vector_field
-from jsnn.astrocytes import LiRinzel
 from jsnn.distributions import Distribution, is_distribution
-from jsnn.neurons import LIF, AdEx, HodgkinHuxley
+from jsnn.growth import Calcium, Growth, SynapticElements
+from jsnn.growth import Coefficients as GrowthCoefficients
+from jsnn.neurons import AdEx
 from jsnn.receptors import Delta, Receptor
-from jsnn.solvers import RK4, Drive, Exact, Field, Piecewise, Solver, Splitting
+from jsnn.solvers import Drive, Field, Piecewise, Solver
 from jsnn.surrogate import Triangular
 
-Neuron = LIF | AdEx | HodgkinHuxley
-Cell = Neuron | LiRinzel
 Values = dict[str, Array]
 _SHORTEST = 1e-3  # of a time constant, in steps: beyond it the propagator runs out of digits
 
 
 class PopulationState(eqx.Module):
     """`cell` and `receptors` by name, each `[n]`; `refractory` counts the frozen steps left;
-    `slow` are the slow currents of the next step by coupling (pA)."""
+    `slow` are the slow currents of the next step by coupling (pA); `growth` are calcium and
+    synaptic elements, with what their sums keep."""
 
     cell: Values
     receptors: dict[str, Values]
     refractory: Array
     slow: Values = eqx.field(default_factory=dict)
+    growth: Values = eqx.field(default_factory=dict)
 
 
 class Moved(NamedTuple):
@@ -64,6 +72,7 @@ class Coefficients(NamedTuple):
     system: System
     solver: Any
     refractory_steps: Array
+    growth: GrowthCoefficients | None
 
 
 class Population(eqx.Module):
@@ -81,6 +90,9 @@ class Population(eqx.Module):
     - `initial`: values of the cell's states at the start by name: a scalar, `[n]`, or a
       distribution to draw from. A state of a receptor is called `"receptor.state"`.
     - `surrogate`: the pseudo-derivative of the threshold.
+    - `calcium`: a trace of the spikes of each neuron, the state `"ca"`.
+    - `elements`: named kinds of synaptic elements that grow under it, each a state of its name; as
+      `"name.connected"` the number of connected ones can be recorded. They imply `Calcium()`.
 
     Raises `ValueError` or `TypeError` for empty populations, arrays that are not `[n]`, unknown
     names, and `Exact` for a system that is not linear.
@@ -91,6 +103,7 @@ class Population(eqx.Module):
     solver: Solver
     surrogate: Triangular
     initial: dict[str, Any]
+    growth: Growth
     n: int = eqx.field(static=True)
     slices: tuple[tuple[str, int, int], ...] = eqx.field(static=True)
 
@@ -104,54 +117,19 @@ class Population(eqx.Module):
         slices: Mapping[str, slice] | None = None,
         initial: Mapping[str, ArrayLike | Distribution] | None = None,
         surrogate: Triangular | None = None,
+        calcium: Calcium | None = None,
+        elements: Mapping[str, SynapticElements] | None = None,
     ):
-        if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-            raise TypeError(f"n={n!r} is not an integer; give the number of cells")
-        if n < 1:
-            raise ValueError(f"n={n}: a population has at least one cell")
-        self.n = int(n)
-        if not isinstance(neuron, Cell):
-            raise TypeError(f"neuron={neuron!r} is no neuron or astrocyte; give one, as LIF()")
-        for kind, given in (("receptors", receptors), ("slices", slices), ("initial", initial)):
-            if given is not None and not isinstance(given, Mapping):
-                raise TypeError(f"{kind}={shortened(given)} is not a dictionary; give names")
-        if solver is not None and not isinstance(solver, Solver):
-            raise TypeError(f"solver={solver!r} is no solver; give one, as RK4()")
-        if surrogate is not None and not isinstance(surrogate, Triangular):
-            raise TypeError(f"surrogate={surrogate!r} is no surrogate; give one, as Triangular()")
+        self.n = number_of_cells(n)
+        check_arguments(neuron, receptors, slices, initial, solver, surrogate)
         self.neuron = neuron
         self.receptors = dict(receptors or {})
-        for name, receptor in self.receptors.items():
-            check_name("receptor", name)
-            if not isinstance(receptor, Receptor):
-                raise TypeError(
-                    f"receptor {name!r} is {receptor!r}; give Delta, Exponential, Alpha"
-                )
-            if not neuron.is_spiking and not isinstance(receptor, Delta):
-                raise ValueError(
-                    f"receptor {name!r} is {type(receptor).__name__}, but arrivals at an "
-                    f"astrocyte have no time course of their own; give Delta()"
-                )
-        conductances = [name for name, r in self.receptors.items() if r.is_conductance]
-        is_linear = neuron.is_linear and not conductances
-        usual = Exact() if is_linear else Splitting() if neuron.is_stiff else RK4()
-        self.solver = usual if solver is None else solver
-        if self.solver.linear_only and not is_linear:
-            why = f"the conductances {conductances} multiply the membrane"
-            if not neuron.is_linear:
-                why = f"{type(neuron).__name__} is none"
-            raise ValueError(
-                f"solver=Exact() wants a linear system, but {why}; use RK4(), Splitting(), "
-                "ExponentialEuler() or Euler()"
-            )
-        if neuron.resets_within and not isinstance(self.solver, Piecewise):
-            raise ValueError(
-                f"solver={self.solver!r} does not find the spikes of {type(neuron).__name__} "
-                "within a step; give RK4(), ExponentialEuler() or Euler()"
-            )
+        self.solver = solver_of(neuron, self.receptors, solver)
+        self.growth = Growth(calcium, elements)
+        check_growth(neuron, self.growth, self.receptors)
         self.surrogate = Triangular() if surrogate is None else surrogate
         self.slices = tuple(
-            (name, *_bounds(name, part, self.n)) for name, part in (slices or {}).items()
+            (name, *bounds(name, part, self.n)) for name, part in (slices or {}).items()
         )
         self.initial = {}
         values: Mapping[str, Any] = {} if initial is None else initial
@@ -159,7 +137,9 @@ class Population(eqx.Module):
             if name not in self.states:
                 raise unknown("state", name, self.states)
             if not is_distribution(value):
-                low = 0.0 if self._is_conductance(name) or not neuron.is_spiking else None
+                grows = name in self.growth.states
+                positive = self._is_conductance(name) or grows or not neuron.is_spiking
+                low = 0.0 if positive else None
                 check_number(f"initial[{name!r}]", value, low=low)
                 value = as_real(value)
             self.initial[name] = value
@@ -171,6 +151,8 @@ class Population(eqx.Module):
         for name, receptor in self.receptors.items():
             for field, value in vars(receptor).items():
                 check_cells(f"{name}.{field}", 0.0 if value is None else value, self.n)
+        for path, value in jax.tree.leaves_with_path(self.growth):
+            check_cells(jax.tree_util.keystr(path, simple=True, separator="."), value, self.n)
         for name, value in self.initial.items():
             if not is_distribution(value):
                 check_number(f"initial[{name!r}]", value)
@@ -184,7 +166,7 @@ class Population(eqx.Module):
     def states(self) -> list[str]:
         """The names of all states, as recorders and `initial` use them."""
         filters = [f"{name}.{s}" for name, r in self.receptors.items() for s in r.states]
-        return [*self.neuron.initial(), *filters]
+        return [*self.neuron.initial(), *filters, *self.growth.states]
 
     def part(self, name: str) -> tuple[int, int]:
         """First and last (exclusive) cell of a named slice; of all cells for the empty name."""
@@ -208,7 +190,8 @@ class Population(eqx.Module):
             for name, receptor in self.receptors.items()
         }
         cell = {name: full[name] for name in self.neuron.initial()}
-        return PopulationState(cell, receptors, filled(np.int32(0), self.n))
+        growth = self.growth.init(full, self.n)
+        return PopulationState(cell, receptors, filled(np.int32(0), self.n), growth=growth)
 
     def checked(self, dt: float) -> "Population":
         """The same, made anew of its parameters; raises for those that are out of their range or
@@ -219,11 +202,13 @@ class Population(eqx.Module):
         receptors = {name: remade(receptor) for name, receptor in self.receptors.items()}
         # The dictionary as a whole: inside `tree_at` its values have another order
         self = eqx.tree_at(
-            lambda p: (p.neuron, p.surrogate, p.receptors),
+            lambda p: (p.neuron, p.surrogate, p.receptors, p.growth),
             self,
-            (remade(self.neuron), remade(self.surrogate), receptors),
+            (remade(self.neuron), remade(self.surrogate), receptors, remade(self.growth)),
         )
-        for part in (self.neuron, *self.receptors.values()):
+        for part in (self.neuron, *self.receptors.values(), self.growth.calcium):
+            if part is None:
+                continue
             for name, value in vars(part).items():
                 tau = concrete(value) if name.startswith("tau") else None
                 if tau is not None and np.any(tau < _SHORTEST * dt):
@@ -255,7 +240,7 @@ class Population(eqx.Module):
         }
         solver = self.solver.prepare(vector_field, system, example, dt)
         steps = jnp.rint(self._t_ref / dt).astype(jnp.int32)
-        return Coefficients(system, solver, steps)
+        return Coefficients(system, solver, steps, self.growth.prepare(dt))
 
     def step(
         self,
@@ -365,7 +350,9 @@ class Population(eqx.Module):
         left = jnp.maximum(state.refractory - 1, 0)
         refractory = jnp.where(fired > 0, coefficients.refractory_steps, left)
         active = self.surrogate.support(margin) & ~frozen
-        return replace(state, cell=cell, refractory=refractory), fired, active
+        growth = self.growth.step(coefficients.growth, before.growth, fired)
+        state = replace(state, cell=cell, refractory=refractory, growth=growth)
+        return state, fired, active
 
     def receive(
         self,
@@ -385,16 +372,3 @@ class Population(eqx.Module):
             else:
                 receptors[name] = receptor.receive(receptors[name], amount)
         return replace(state, cell=cell, receptors=receptors)
-
-
-def _bounds(name: str, part: slice, n: int) -> tuple[int, int]:
-    check_name("slice", name)
-    if not isinstance(part, slice) or part.step not in (None, 1):
-        raise TypeError(f"slice {name!r} is {part!r}; give slice(first, last) without a step")
-    try:
-        low, high, _ = part.indices(n)
-    except TypeError:
-        raise TypeError(f"slice {name!r} is {part!r}; give whole numbers of cells") from None
-    if high <= low or (part.stop is not None and part.stop > n):
-        raise ValueError(f"slice {name!r} is {part!r}, which is not a part of {n} cells")
-    return low, high

@@ -23,12 +23,14 @@ from jsnn._math import (
     shortened,
     unknown,
 )
+from jsnn._store import Store, store_of
 from jsnn.connect import Rule
 from jsnn.delivery import Rows
 from jsnn.distributions import Distribution, is_distribution
 from jsnn.edges import Edges
 from jsnn.population import Population
 from jsnn.release import Constant, Release, ReleaseState
+from jsnn.rewire import Growing, Grown
 
 
 class Projection(eqx.Module):
@@ -48,12 +50,14 @@ class Projection(eqx.Module):
     - `release`: short-term plasticity, of `jsnn.release`. Each of its parameters is a scalar,
       `[n_pre]` (over the union of a list), or as a weight is: `[n_edges]` or a distribution. It
       keeps a state for each source, and for each edge only where a parameter is given by edge.
+    - `growing`: lets synapses come and go with the elements of their cells; see `jsnn.rewire`.
     """
 
     rule: Any
     weight: Any
     delay: Any
     release: Release
+    growing: Growing | None
     pre: tuple[str, ...] = eqx.field(static=True)
     post: tuple[str, ...] = eqx.field(static=True)
     receptor: str | None = eqx.field(static=True)
@@ -68,6 +72,7 @@ class Projection(eqx.Module):
         delay: ArrayLike | Distribution,
         receptor: str | None = None,
         release: Release | None = None,
+        growing: Growing | None = None,
     ):
         if isinstance(rule, type) or not isinstance(rule, (Rule, Edges)):
             raise TypeError(
@@ -94,7 +99,9 @@ class Projection(eqx.Module):
                 "delay is traced; delays set the shape of the buffers and are given outside jit, "
                 "vmap and grad"
             )
-        self.weight, self.delay, self.release = weight, delay, release
+        if growing is not None and not isinstance(growing, Growing):
+            raise TypeError(f"growing={shortened(growing)}; give Growing('axon', 'dendrite')")
+        self.weight, self.delay, self.release, self.growing = weight, delay, release, growing
 
 
 class Connections(NamedTuple):
@@ -111,7 +118,8 @@ class Synapses(eqx.Module):
 
     `weight` is a scalar or `[n_edges]`, and may be trained; `delay` is None if all edges have
     `min_delay`, else `[n_edges]` narrow integers, in steps. The parameters of `release` are scalars
-    or `[n_pre]`, or, if `per_edge`, `[n_edges]`.
+    or `[n_pre]`, or, if `per_edge`, `[n_edges]`. Where it is `grown`, this is how it begins, and
+    the state has the edges.
     """
 
     edges: Edges
@@ -119,6 +127,7 @@ class Synapses(eqx.Module):
     delay: Array | None
     release: Release
     split: Split | None
+    grown: Grown | None
     pre: tuple[str, int, int] = eqx.field(static=True)
     post: tuple[str, int, int] = eqx.field(static=True)
     receptor: str = eqx.field(static=True)
@@ -143,6 +152,11 @@ class Synapses(eqx.Module):
                 if not jnp.all(jnp.isfinite(self.weight)):
                     raise ValueError("weight is not finite; give finite numbers")
         check_sign(target, self.receptor, self.weight)
+        if self.grown is not None:
+            own = remade(self.grown.rule)
+            self = eqx.tree_at(lambda s: s.grown.rule, self, own)
+            if self.grown is not None and self.grown.weight is not None:
+                check_sign(target, self.receptor, self.grown.weight)
         release, n = remade(self.release), self.n_releases
         for name, value in vars(release).items():
             if np.shape(value) not in ((), (n,)):
@@ -194,26 +208,52 @@ class Synapses(eqx.Module):
         cells)."""
         if not event_driven or np.ndim(self.weight) or not self.is_constant:
             return real_dtype()
+        if self.grown is not None:  # nobody knows how many a target will have
+            return np.dtype(np.uint32)
         return np.dtype(np.uint16 if self.max_column < 2**16 else np.uint32)
 
     def on(self, mesh: Mesh | None, n_local: int) -> "Synapses":
         """The same with the edges divided over the devices of a mesh, `n_local` targets each."""
         made = None
-        if mesh is not None:
+        if mesh is not None and self.grown is None:
             per_edge = self.weight.ndim > 0 or self.delay is not None or self.per_edge
             made = split_edges(self.edges, self.post[1], n_local, mesh, per_edge)
         return eqx.tree_at(lambda s: s.split, self, made, is_leaf=lambda x: x is None)
 
-    def connections(self, dt: float) -> Connections:
-        """The edges as users see them, in storage order (by source, then target)."""
-        steps = self.min_delay if self.delay is None else np.asarray(self.delay)
-        shape = (self.edges.n_edges,)
+    def connections(self, dt: float, store: Store | None = None) -> Connections:
+        """The edges as users see them, those of a store if there is one, in storage order (by
+        source, then target)."""
+        pre, post = self.edges.pre, np.asarray(self.edges.post)
+        weight, delay, order = self.weight, self.delay, np.arange(pre.size)
+        if store is not None:
+            n = int(store.n_edges)
+            pre, post = np.asarray(store.pre)[:n], np.asarray(store.post)[:n]
+            order = np.lexsort((post, pre))
+            weight = self.weight if store.weight is None else store.weight[:n]
+            delay = None if store.delay is None else store.delay[:n]
+        steps = self.min_delay if delay is None else np.asarray(delay)
         return Connections(
-            self.edges.pre + self.pre[1],
-            np.asarray(self.edges.post).astype(np.int32) + self.post[1],
-            np.broadcast_to(np.asarray(self.weight), shape),
-            np.broadcast_to(np.round(steps * dt, 9), shape),
+            pre[order].astype(np.int32) + self.pre[1],
+            post[order].astype(np.int32) + self.post[1],
+            np.broadcast_to(np.asarray(weight), pre.shape)[order],
+            np.broadcast_to(np.round(steps * dt, 9), pre.shape)[order],
         )
+
+    def begin_store(self, capacity: int | None = None) -> Store:
+        """Of a growing projection, the edges at the start."""
+        assert self.grown is not None
+        weight = self.weight if self.weight.ndim else None
+        capacity = self.grown.capacity if capacity is None else capacity
+        return store_of(self.edges, weight, self.delay, capacity)
+
+    def rows_of_store(self, store: Store, first: Array | int | None, n_local: int) -> Rows:
+        """What the delivery reads of a store; on several devices, of those onto the `n_local` cells
+        from the first on."""
+        offset = self.post[1]
+        if first is not None:
+            store, offset = store.onto(first - offset, n_local), 0
+        rows = (store.row_ptr, store.post, store.weight, store.delay, self.release, None)
+        return self._rows(*rows, offset, store.capacity)
 
     def rows(self) -> Rows:
         """What the delivery reads, on one device."""
@@ -249,22 +289,20 @@ class Synapses(eqx.Module):
         rows = (split.row_ptr, split.post, weight, delay, release, edge)
         return self._rows(*rows, 0, split.max_row)
 
-    def divide(self, state: ReleaseState) -> ReleaseState:
+    def divide(self, state: ReleaseState, devices: int) -> ReleaseState:
         """The state of the release by device, as first axis: of its edges, or of all sources."""
-        split = self._split
-        devices = split.row_ptr.shape[0]
         whole = lambda leaf: jnp.broadcast_to(leaf, (devices, *leaf.shape))  # noqa: E731
-        own = (lambda leaf: leaf[split.edge]) if self.per_edge else whole
+        own = (lambda leaf: leaf[self._split.edge]) if self.per_edge else whole
         values, deviation = jax.tree.map(own, (state.values, state.deviation))
         return ReleaseState(values, whole(state.last), deviation)
 
     def gather(self, state: ReleaseState) -> ReleaseState:
         """The inverse of `divide`: all devices are in the same state of a source."""
-        split = self._split
 
         def joined(leaf):
             if not self.per_edge:
                 return leaf[0]
+            split = self._split
             real = jnp.arange(leaf.shape[1]) < split.row_ptr[:, -1:]  # others are padding
             at = jnp.where(real, jnp.asarray(split.edge), self.edges.n_edges)
             return jnp.zeros(self.edges.n_edges, leaf.dtype).at[at].set(leaf, mode="drop")

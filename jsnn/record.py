@@ -143,7 +143,8 @@ class States(eqx.Module):
 
     - `cells`: `"cells"` or `"cells.exc"`.
     - `state`: its name: `"v"`, or of a receptor `"exc.g"`; or that of a slow current, for the
-      current that drives the next step (pA).
+      current that drives the next step (pA); `"ca"`, or that of a kind of synaptic elements, for
+      their number, or with `.connected` for that of the connected ones.
     - `index`: which of the cells, counted from the first; all if left out.
     - `every`: ms, whole steps; every step if left out.
     """
@@ -167,7 +168,8 @@ class States(eqx.Module):
     def check(self, network: Network) -> None:
         name, low, high = network.part(self.cells)
         slow = [c for c, own in network.slow.items() if own.parts[1][0] == name]
-        states = [*network.populations[name].states, *slow, "refractory"]
+        counts = network.populations[name].growth.counts
+        states = [*network.populations[name].states, *slow, *counts, "refractory"]
         if not isinstance(self.state, str) or self.state not in states:
             raise unknown(f"state of {name!r}", self.state, states)
         self._samples(network)
@@ -181,8 +183,9 @@ class States(eqx.Module):
         return np.arange(low, high) if self.index is None else low + np.asarray(self.index)
 
     def begin(self, network: Network, length: int, n: dict[str, int]) -> Array:
-        dtype = jnp.int32 if self.state == "refractory" else real_dtype()
-        return self._samples(network).begin(length, dtype)
+        counts = network.populations[network.part(self.cells)[0]].growth.counts
+        is_whole = self.state in (*counts, "refractory")
+        return self._samples(network).begin(length, jnp.int32 if is_whole else real_dtype())
 
     def sample(
         self, network: Network, populations: dict[str, PopulationState], first: Any
@@ -251,6 +254,8 @@ def _check_spiking(network: Network, cells: str) -> None:
 def _values(state: PopulationState, name: str) -> Array:
     if name == "refractory":
         return state.refractory
+    if name in state.growth:
+        return state.growth[name]
     receptor, _, own = name.rpartition(".")
     if receptor:
         return state.receptors[receptor][own]

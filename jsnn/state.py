@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jsnn._math import NEVER as NEVER
+from jsnn._store import Store
 from jsnn._sums import Conductances
 from jsnn.exchange import Relaxation
 from jsnn.inputs import Prepared
@@ -23,7 +24,9 @@ class State(eqx.Module):
     short-term plasticity remember; `status` tells the first step at which each input
     (`"input/name"`) failed, and for each population the step at which a state was found that is not
     finite (it is looked for every 64 steps, and at the end of a call), or `NEVER`; `signals` what
-    the sources of slow currents have sent of late, `[slots, n]` for each coupling.
+    the sources of slow currents have sent of late, `[slots, n]` for each coupling; `edges` the
+    synapses of projections that grow, whose status (`"projection/name"`) is the first update that
+    had no room.
     """
 
     step: Array
@@ -34,6 +37,7 @@ class State(eqx.Module):
     status: dict[str, Array]
     relaxation: Relaxation | None = None
     signals: dict[str, Array] = eqx.field(default_factory=dict)
+    edges: dict[str, Store] = eqx.field(default_factory=dict)
 
     @property
     def outcome(self) -> dict[str, Array]:

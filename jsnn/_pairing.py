@@ -1,0 +1,131 @@
+"""Which edges are lost, and which elements find each other: choices at random, in fixed shapes.
+
+A choice depends on a key, a cell and the number of an element or edge among those of its cell, and
+not on how much room there is.
+"""
+
+import zlib
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jsnn._random import threefry
+from jsnn.rewire import ByDistance
+
+
+def key_of(words: Array, projection: str, phase: int, step: Array) -> Array:
+    """A key for one choice of one update."""
+    name = jnp.uint32(zlib.crc32(f"rewire/{projection}".encode()))
+    own = jnp.stack(threefry(words, name, jnp.uint32(phase)))
+    return jnp.stack(threefry(own, step.astype(jnp.uint32), jnp.uint32(0)))
+
+
+def random_words(key: Array, cell: Array, number: Array) -> Array:
+    return threefry(key, cell.astype(jnp.uint32), number.astype(jnp.uint32))[0]
+
+
+def lost(key: Array, cell: Array, eligible: Array, n_lost: Array) -> Array:
+    """Of each cell's eligible edges, `n_lost[cell]` of them, or all if there are fewer. `cell`
+    `[n_edges]` is the end of each edge that loses it."""
+    n, numbers = n_lost.shape[0], jnp.arange(cell.shape[0])
+    cell = jnp.where(eligible & (n_lost[cell] > 0), cell, n)
+    count = jnp.zeros(n + 1, jnp.int32).at[cell].add(1)
+    first = jnp.cumsum(count) - count
+    cell, edge = lax.sort((cell, numbers), num_keys=1, is_stable=True)
+    words = random_words(key, cell, numbers - first[cell])
+    cell, _, edge = lax.sort((cell, words, edge), num_keys=2, is_stable=True)
+    wanted = jnp.append(n_lost, 0)[cell]
+    return jnp.zeros(cell.shape, bool).at[edge].set(numbers - first[cell] < wanted)
+
+
+class Elements(NamedTuple):
+    """Vacant elements `[room]`: of which cell, which of its elements; `total`, how many are
+    real, those that stand first."""
+
+    cell: Array
+    number: Array
+    total: Array
+
+    @property
+    def real(self) -> Array:
+        return jnp.arange(self.cell.shape[0]) < self.total
+
+
+def listed(vacant: Array, room: int) -> Elements:
+    """All vacant elements, or the first `room` of them."""
+    vacant = jnp.minimum(vacant, room)
+    upto = jnp.cumsum(vacant)
+    cell = jnp.repeat(jnp.arange(vacant.shape[0]), vacant, total_repeat_length=room)
+    number = jnp.arange(room) - (upto - vacant)[cell]
+    return Elements(cell, number, jnp.minimum(upto[-1], room))
+
+
+def shuffled(key: Array, elements: Elements) -> Elements:
+    words = random_words(key, elements.cell, elements.number)
+    keys = (~elements.real, words, elements.cell, elements.number)
+    _, _, cell, number = lax.sort(keys, num_keys=2, is_stable=True)
+    return Elements(cell, number, elements.total)
+
+
+Pairs = tuple[Array, Array, Array]  # sources, targets, and which of them are real
+
+
+def at_random(keys: tuple[Array, Array], pre: Elements, post: Elements) -> Pairs:
+    """The side with fewer elements in the order of its cells, each with one of the others."""
+    more_pre = pre.total > post.total
+    choose = lambda a, b: Elements(*(jnp.where(more_pre, x, y) for x, y in zip(a, b, strict=True)))  # noqa: E731
+    more, fewer = choose(pre, post), choose(post, pre)
+    found = shuffled(jnp.where(more_pre, *keys), more)
+    real = jnp.arange(pre.cell.shape[0]) < fewer.total
+    ends = (found.cell, fewer.cell)
+    return jnp.where(more_pre, *ends), jnp.where(more_pre, *ends[::-1]), real
+
+
+def by_distance(
+    keys: tuple[Array, Array],
+    pre: Elements,
+    vacant: Array,
+    law: ByDistance,
+    identities: tuple[np.ndarray, np.ndarray] | None,
+) -> Pairs:
+    """The elements of sources, in random order, each with one that is left of the `vacant` ones of
+    targets `[n_post]`; where identities of sources and targets are given, not of its own cell."""
+    order = shuffled(keys[0], pre)
+    # The middle of one of 2^24 intervals: never 0, so that nothing without weight is drawn
+    words = random_words(keys[1], order.cell, order.number)
+    draws = ((words >> 8).astype(law.sigma.dtype) + 0.5) * 2.0**-24
+
+    def one(carry):
+        i, left, post, real = carry
+        source = order.cell[i]
+        apart = law.post - law.pre[source]
+        if law.period is not None:
+            apart = apart - law.period * jnp.round(apart / law.period)
+        near = jnp.exp(-jnp.sum(apart**2, axis=1) / (2 * law.sigma**2))
+        if identities is not None:
+            near = jnp.where(identities[1] == jnp.asarray(identities[0])[source], 0, near)
+        upto = jnp.cumsum(left * near)
+        some = upto[-1] > 0
+        draw = jnp.minimum(draws[i] * upto[-1], jnp.nextafter(upto[-1], 0 * upto[-1]))
+        found = jnp.minimum(jnp.sum(upto <= draw), left.shape[0] - 1)
+        left = left.at[found].add(jnp.where(some, -1, 0).astype(left.dtype))
+        return i + 1, left, post.at[i].set(found), real.at[i].set(some)
+
+    none = jnp.zeros(pre.cell.shape, jnp.int32)
+    start = (jnp.zeros((), jnp.int32), vacant.astype(law.sigma.dtype), none, none > 0)
+    more = lambda carry: (carry[0] < pre.total) & jnp.any(carry[1] > 0)  # noqa: E731
+    _, _, post, real = lax.while_loop(more, one, start)
+    return order.cell, post, real
+
+
+def first_of_each(pairs: Pairs, old: Pairs, n: int) -> Pairs:
+    """Pairs without those that are among old ones, or stand there before; n sources in all."""
+    n_old = old[0].shape[0]
+    pre, post, real = (jnp.concatenate(ends) for ends in zip(old, pairs, strict=True))
+    index = jnp.arange(pre.shape[0])
+    pre, post, index = lax.sort((jnp.where(real, pre, n), post, index), num_keys=3)
+    again = (pre[1:] == pre[:-1]) & (post[1:] == post[:-1])
+    again = jnp.zeros(index.shape, bool).at[index].set(jnp.append(jnp.zeros(1, bool), again))
+    return pairs[0], pairs[1], pairs[2] & ~again[n_old:]
