@@ -26,18 +26,16 @@ def random_words(key: Array, cell: Array, number: Array) -> Array:
     return threefry(key, cell.astype(jnp.uint32), number.astype(jnp.uint32))[0]
 
 
-def lost(key: Array, cell: Array, eligible: Array, n_lost: Array) -> Array:
-    """Of each cell's eligible edges, `n_lost[cell]` of them, or all if there are fewer. `cell`
-    `[n_edges]` is the end of each edge that loses it."""
+def lost(words: Array, cell: Array, eligible: Array, n_lost: Array) -> Array:
+    """Of each cell's eligible edges, the `n_lost[cell]` with the least words, or all if there are
+    fewer. `cell` `[n_edges]` is the end of each edge that loses it."""
     n, numbers = n_lost.shape[0], jnp.arange(cell.shape[0])
     cell = jnp.where(eligible & (n_lost[cell] > 0), cell, n)
-    count = jnp.zeros(n + 1, jnp.int32).at[cell].add(1)
-    first = jnp.cumsum(count) - count
-    cell, edge = lax.sort((cell, numbers), num_keys=1, is_stable=True)
-    words = random_words(key, cell, numbers - first[cell])
-    cell, _, edge = lax.sort((cell, words, edge), num_keys=2, is_stable=True)
-    wanted = jnp.append(n_lost, 0)[cell]
-    return jnp.zeros(cell.shape, bool).at[edge].set(numbers - first[cell] < wanted)
+    cell, _, edge = lax.sort((cell, words, numbers), num_keys=2, is_stable=True)
+    first = jnp.searchsorted(cell, jnp.arange(n), method="scan_unrolled")
+    rank = numbers - first[jnp.minimum(cell, n - 1)]
+    chosen = (cell < n) & (rank < n_lost[jnp.minimum(cell, n - 1)])
+    return jnp.zeros(cell.shape, bool).at[edge].set(chosen)
 
 
 class Elements(NamedTuple):
@@ -48,25 +46,23 @@ class Elements(NamedTuple):
     number: Array
     total: Array
 
-    @property
-    def real(self) -> Array:
-        return jnp.arange(self.cell.shape[0]) < self.total
-
 
 def listed(vacant: Array, room: int) -> Elements:
     """All vacant elements, or the first `room` of them."""
     vacant = jnp.minimum(vacant, room)
     upto = jnp.cumsum(vacant)
-    cell = jnp.repeat(jnp.arange(vacant.shape[0]), vacant, total_repeat_length=room)
-    number = jnp.arange(room) - (upto - vacant)[cell]
-    return Elements(cell, number, jnp.minimum(upto[-1], room))
+    numbers = jnp.arange(room)
+    cell = jnp.searchsorted(upto, numbers, side="right", method="scan_unrolled")
+    cell = jnp.minimum(cell, vacant.shape[0] - 1)
+    return Elements(cell, numbers - (upto - vacant)[cell], jnp.minimum(upto[-1], room))
 
 
 def shuffled(key: Array, elements: Elements) -> Elements:
     words = random_words(key, elements.cell, elements.number)
-    keys = (~elements.real, words, elements.cell, elements.number)
-    _, _, cell, number = lax.sort(keys, num_keys=2, is_stable=True)
-    return Elements(cell, number, elements.total)
+    real = jnp.arange(words.shape[0]) < elements.total
+    # Of two equal words the one that stands first goes first, and of real ones and others real ones
+    order = jnp.argsort(jnp.where(real, words, np.uint32(2**32 - 1)), stable=True)
+    return Elements(elements.cell[order], elements.number[order], elements.total)
 
 
 Pairs = tuple[Array, Array, Array]  # sources, targets, and which of them are real

@@ -10,7 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jsnn._pairing import Pairs, at_random, by_distance, first_of_each, key_of, listed, lost
+from jsnn._pairing import (
+    Pairs,
+    at_random,
+    by_distance,
+    first_of_each,
+    key_of,
+    listed,
+    lost,
+    random_words,
+)
 from jsnn._store import New, Store
 from jsnn.growth import Values, connected
 from jsnn.population import Population
@@ -185,11 +194,12 @@ class _Edges(NamedTuple):
     pre: Array
     post: Array
     used: Array
+    number: Array  # of each, among those of its source
 
     @classmethod
     def of(cls, growing: Growing, stores: Mapping[str, Store]) -> "_Edges":
-        ends = []
-        for name, own in growing.synapses.items():
+        ends, several = [], len(growing.synapses)
+        for i, (name, own) in enumerate(growing.synapses.items()):
             assert own.grown is not None
             store = stores[name]
             ends.append(
@@ -197,6 +207,7 @@ class _Edges(NamedTuple):
                     own.grown.pre + store.pre,
                     own.grown.post + store.post.astype(jnp.int32),
                     store.used,
+                    store.number * several + i,
                 )
             )
         return cls(*(jnp.concatenate(leaves) for leaves in zip(*ends, strict=True)))
@@ -230,7 +241,8 @@ def _lose(
 
         def lose(both: Any, phase: int = phase, cells: Array = cells, *of: Array) -> Any:
             states, keep = both
-            chosen = lost(own_key(phase), cells, *of)
+            words = random_words(own_key(phase), edges.pre, edges.number)
+            chosen = lost(words, cells, *of)
             for end, own in sides:
                 states = end.without(states, _counted(own, chosen, end.identities.size))
             return states, keep & ~chosen
