@@ -17,6 +17,7 @@ from jsnn import rewire as rewire
 from jsnn import solvers as solvers
 from jsnn import surrogate as surrogate
 from jsnn import tripartite as tripartite
+from jsnn._lesion import lesion as lesion
 from jsnn._run import run as run
 from jsnn._simulate import Solution as Solution
 from jsnn._simulate import simulate as simulate

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jsnn._math import as_real, check_cells, check_number, concrete, unknown
+from jsnn._nest_growth import CALCIUM, grows
 from jsnn.distributions import is_distribution
 
 _CELL = {"C_m": 250.0, "E_L": -70.0, "V_m": -70.0, "V_th": -55.0, "t_ref": 2.0, "I_e": 0.0}
@@ -96,6 +97,7 @@ _ASTROCYTE = {
     "h_IP3R": 0.793,
 }
 
+GROWTH = "growth"
 DEFAULTS: dict[str, dict[str, float]] = {
     "iaf_psc_delta": _PSC,
     "iaf_psc_exp": _CURRENTS,
@@ -121,14 +123,10 @@ DEFAULTS: dict[str, dict[str, float]] = {
 
 # What NEST's models take besides: the only value that means the same here.
 _EVERY_NODE = {
-    "Ca": 0.0,
-    "beta_Ca": 0.001,
     "frozen": False,
     "ignore_and_spike": False,
     "ignore_and_spike_interval": 100.0,
     "ignore_and_spike_offset": 1.0,
-    "synaptic_elements": {},
-    "tau_Ca": 10000.0,
     "tau_minus": 20.0,
     "tau_minus_triplet": 110.0,
 }
@@ -200,14 +198,18 @@ def synapse_parameters(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parameters(model: str, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
-    """NEST's defaults with what is given in their place; raises for what is wrong with it."""
+    """NEST's defaults with what is given in their place, and as `GROWTH` what a neuron is given for
+    calcium and synaptic elements; raises for what is wrong with it."""
     defaults, unsupported = DEFAULTS[model], UNSUPPORTED[model]
+    kinds = {} if defaults is _ASTROCYTE else CALCIUM
+    growing = {name: given[name] for name in kinds if name in given}
+    given = {name: value for name, value in given.items() if name not in growing}
     for name, value in given.items():
         if name in unsupported:
             _check_default(model, name, value, unsupported[name])
         elif name not in defaults:
-            raise unknown(f"parameter of {model}", name, defaults)
-    values: dict[str, Any] = {}
+            raise unknown(f"parameter of {model}", name, [*defaults, *kinds])
+    values: dict[str, Any] = {GROWTH: grows(n, growing)}
     for name, default in defaults.items():
         value = given.get(name, default)
         if is_distribution(value):

@@ -80,6 +80,20 @@ start (`g_`, `dg_`; of the psc models `I_syn_`, `dI_syn_`):
 and `astrocyte_lr_1994` those of `LiRinzel`, with NEST's capitals (`Kd_IP3_1`, `rate_SERCA`), and
 `IP3`, `Ca_astro` and `h_IP3R` at the start (0.16 uM, 0.073 uM, 0.793).
 
+Every neuron takes calcium and synaptic elements, which it has if any of these is given:
+
+| parameter | meaning | unit | default |
+|---|---|---|---|
+| `Ca` | calcium at the start | | 0 |
+| `tau_Ca`, `beta_Ca` | its time constant, and what a spike adds | ms, 1 | 10000, 0.001 |
+| `synaptic_elements` | parameters of each kind by name | | `{}` |
+
+`growth_curve` is `"linear"`, `"gaussian"` or `"sigmoid"`; beside it `eps`, `eta`, `psi`,
+`growth_rate`, `tau_vacant`, `continuous` and `z` have NEST's defaults. They grow as in NEST
+(`jsnn.growth.Calcium(as_nest=True)`). NEST's `structural_plasticity_synapses` are growing
+projections, and its `structural_plasticity_update_interval` that of `Network(..., rewiring=...)`;
+see `jsnn.rewire`.
+
 Each is a scalar or `[n]`; what holds at the start may also be a distribution to draw from. As in
 NEST, `V_m` stays at its default where only `E_L` is given. The names of the recorded states differ:
 `V_m` is `"v"`, `I_syn_ex` is `"ex.i"`, `g_ex` is `"ex.g"`, `Act_m` is `"m"`, `Ca_astro` is `"ca"`.
@@ -100,14 +114,15 @@ from typing import Any
 from jax import Array
 
 from jsnn._nest_defaults import DEFAULTS as DEFAULTS
-from jsnn._nest_defaults import STATES, parameters, synapse_parameters
+from jsnn._nest_defaults import GROWTH, STATES, parameters, synapse_parameters
 from jsnn._nest_defaults import SYNAPSE_DEFAULTS as SYNAPSE_DEFAULTS
 from jsnn._nest_defaults import UNSUPPORTED as UNSUPPORTED
+from jsnn._nest_growth import CALCIUM as CALCIUM
 from jsnn.astrocytes import LiRinzel
 from jsnn.neurons.adex import AdEx
 from jsnn.neurons.hodgkin_huxley import HodgkinHuxley
 from jsnn.neurons.lif import LIF
-from jsnn.population import Population
+from jsnn.population import Neuron, Population
 from jsnn.receptors import Alpha, Delta, Exponential, Receptor
 from jsnn.release import MaassMarkram, Tsodyks
 from jsnn.solvers import RK4, Solver
@@ -274,8 +289,7 @@ def _adaptive(
         }
     own = ("C_m", "g_L", "E_L", "V_th", "Delta_T", "V_peak", "V_reset", "t_ref", "tau_w")
     neuron = AdEx(**{name.lower(): values[name] for name in (*own, "a", "b", "I_e")})
-    initial = {state: values[name] for name, state in STATES.items() if name in values}
-    return Population(neuron, n, receptors, solver=solver, slices=slices, initial=initial)
+    return _made(neuron, n, values, receptors, slices, solver)
 
 
 def astrocyte_lr_1994(
@@ -287,6 +301,7 @@ def astrocyte_lr_1994(
     Weights are positive. Parameters and defaults: the module's table.
     """
     values = parameters("astrocyte_lr_1994", n, params)
+    values.pop(GROWTH)
     initial = {STATES[name]: values.pop(name) for name in list(values) if name in STATES}
     law = LiRinzel(**{name.lower(): value for name, value in values.items()})
     return Population(law, n, {"delta": Delta()}, solver=solver, slices=slices, initial=initial)
@@ -298,11 +313,9 @@ def _channels(
     values = parameters(model, n, params)
     receptors = {"ex": Alpha(values["tau_syn_ex"]), "in": Alpha(values["tau_syn_in"])}
     law = HodgkinHuxley.squid if model == "hh_psc_alpha" else HodgkinHuxley.interneuron
-    start = [name for name in values if name in STATES]
-    own = [name for name in values if name not in (*start, "tau_syn_ex", "tau_syn_in")]
-    neuron = law(**{name.lower(): values[name] for name in own})
-    initial = {STATES[name]: values[name] for name in start}
-    return Population(neuron, n, receptors, solver=solver, slices=slices, initial=initial)
+    others = (*STATES, "tau_syn_ex", "tau_syn_in", GROWTH)
+    neuron = law(**{name.lower(): own for name, own in values.items() if name not in others})
+    return _made(neuron, n, values, receptors, slices, solver)
 
 
 def tsodyks_synapse(**params: Any) -> Tsodyks:
@@ -341,5 +354,26 @@ def _population(
         t_ref=values["t_ref"],
         i_e=values["I_e"],
     )
+    return _made(neuron, n, values, receptors, slices, solver)
+
+
+def _made(
+    neuron: Neuron,
+    n: int,
+    values: Mapping[str, Any],
+    receptors: Mapping[str, Receptor],
+    slices: Slices | None,
+    solver: Solver | None,
+) -> Population:
+    """A population with all that holds at its start."""
     initial = {state: values[name] for name, state in STATES.items() if name in values}
-    return Population(neuron, n, receptors, solver=solver, slices=slices, initial=initial)
+    return Population(
+        neuron,
+        n,
+        receptors,
+        solver=solver,
+        slices=slices,
+        initial={**initial, **values[GROWTH].initial},
+        calcium=values[GROWTH].calcium,
+        elements=values[GROWTH].elements,
+    )

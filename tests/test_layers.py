@@ -41,9 +41,10 @@ FLOORS = [
     {"_samples", "_status"},
     {"_synapse_states"},
     {"record"},
-    {"_block", "_checkpoint", "_updates"},
+    {"_block", "_checkpoint", "_lesion", "_updates"},
     {"_simulate"},
     {"_run"},
+    {"_nest_growth"},
     {"_nest_defaults"},
     {"plot", "nest"},
 ]
