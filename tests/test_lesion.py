@@ -9,7 +9,7 @@ import jsnn
 from jsnn.connect import FixedIndegree, NoEdges
 from jsnn.growth import Gaussian, SynapticElements
 from jsnn.inputs import Poisson
-from jsnn.record import Spikes
+from jsnn.record import Spikes, States
 from jsnn.rewire import Growing, Rewiring
 
 N, N_EXC = 60, 48
@@ -125,7 +125,7 @@ def test_edges_and_counts(grown, after):
 
 
 def test_elements(grown, after):
-    """Those of dead cells are gone for good; partners keep z, of which more is vacant, and use it."""
+    """Those of dead cells are gone for good; partners keep z, and make synapses with others."""
     net, state, solution = after
     alive = np.setdiff1d(np.arange(N), DEAD)
     old, new, end = (own.populations["cells"].growth for own in (grown[1], state, solution.state))
@@ -169,8 +169,8 @@ def test_spikes_under_way_arrive():
         {
             "s": jsnn.Projection(
                 *("cells", "cells", jsnn.connect.Pairs([0], [1])),
-                weight=100.0,
-                delay=3.0,
+                weight=300.0,
+                delay=6.0,
                 receptor="ex",
                 growing=Growing("axon", "dendrite"),
             )
@@ -179,10 +179,11 @@ def test_spikes_under_way_arrive():
         key=jax.random.key(1),
         rewiring=Rewiring(1000.0),
     )
-    first = jsnn.run(net, 1.0, key=jax.random.key(1), record={"s": Spikes("cells")})
+    record = {"s": Spikes("cells"), "v": States("cells", "v")}
+    first = jsnn.run(net, 5.0, key=jax.random.key(1), record=record)
     assert first.records["s"].index.tolist() == [0]
     solutions = [
-        jsnn.run(own, 5.0, state=state, record={"v": jsnn.record.States("cells", "v")})
+        jsnn.run(own, 5.0, state=state, record=record)
         for own, state in ((net, first.state), jsnn.lesion(net, first.state, "cells", 0))
     ]
     whole, hurt = (np.asarray(own.records["v"].values) for own in solutions)

@@ -45,8 +45,88 @@ def _elements(rate, eps):
     }
 
 
+def draw(seed, n_exc, n_inh, indegree, duration):
+    """A network of this law as `run_frozen` takes it, with input for `duration` ms and synapses
+    that are there from the start: `indegree` of each kind onto each neuron.
+
+    - `n_exc`, `n_inh`; `pre_ex`, `post_ex`, `pre_in`, `post_in`: synapses, neurons counted with
+      the excitatory ones first;
+    - `poisson_step`, `poisson_neuron`: an entry for every external spike. One of step s is emitted
+      at (s + 1) dt and arrives 1 ms later;
+    - `ca`: calcium at the start; `dt`: ms.
+    """
+    rng = np.random.default_rng(seed)
+    n = n_exc + n_inh
+    post = np.tile(np.arange(n), indegree)
+    counts = rng.poisson(10000.0 * DT / 1000, (round(duration / DT), n))
+    step, neuron = counts.nonzero()
+    times = counts[step, neuron]
+    return {
+        **{"n_exc": n_exc, "n_inh": n_inh, "dt": DT, "ca": rng.uniform(0.0, 0.1, n)},
+        **{"pre_ex": rng.integers(0, n_exc, post.size), "post_ex": post},
+        **{"pre_in": rng.integers(n_exc, n, post.size), "post_in": post},
+        **{"poisson_step": np.repeat(step, times), "poisson_neuron": np.repeat(neuron, times)},
+    }
+
+
+def run_frozen(network, duration):
+    """Run a given network, made as `draw` makes it, without the update at its end.
+
+    Returns `spike_step` and `spike_neuron`, in that order: a spike of step s is stamped (s + 1) dt;
+    and at the end `ca`, and by kind of element z and the number of connected ones, of the neurons
+    that have it.
+    """
+    exc, inh = _cells("1000", 1, int(network["n_exc"]), int(network["n_inh"]))
+    neurons = exc + inh
+    first = neurons[0].global_id
+    for kind in ("ex", "in"):
+        synapse = {
+            "synapse_model": f"synapse_{kind}",
+            "pre_synaptic_element": f"Axon_{kind}",
+            "post_synaptic_element": f"Den_{kind}",
+        }
+        ends = network[f"pre_{kind}"], network[f"post_{kind}"]
+        for a, b in zip(*(own.tolist() for own in ends), strict=True):
+            # NEST counts elements only where a rule connects
+            nest.Connect(neurons[a], neurons[b], "one_to_one", synapse)
+    neurons.Ca = network["ca"]
+    order = np.lexsort((network["poisson_step"], network["poisson_neuron"]))
+    ends = np.searchsorted(network["poisson_neuron"], np.arange(1, len(neurons)), sorter=order)
+    stamps = np.round((np.asarray(network["poisson_step"])[order] + 1) * DT, 6)
+    trains = [{"spike_times": own} for own in np.split(stamps, ends)]
+    sources = nest.Create("spike_generator", len(neurons), trains)
+    nest.Connect(sources, neurons, "one_to_one", {"weight": 6.2, "delay": 1.0})
+    recorder = nest.Create("spike_recorder")
+    nest.Connect(neurons, recorder)
+    nest.EnableStructuralPlasticity()
+    nest.Simulate(duration)
+    events = recorder.events
+    step = np.rint(events["times"] / DT).astype(np.int64) - 1
+    order = np.lexsort((events["senders"], step))
+    found = {"spike_step": step[order], "spike_neuron": events["senders"][order] - first}
+    found["ca"] = np.asarray(neurons.Ca)
+    for name in ("Axon_ex", "Axon_in", "Den_ex", "Den_in"):
+        own = [elements[name] for elements in neurons.synaptic_elements if name in elements]
+        found[name] = np.asarray([element["z"] for element in own])
+        found[f"{name}.connected"] = np.asarray([element["z_connected"] for element in own])
+    return found
+
+
 def run(name, seed, duration=DURATION):
     """A run of the published network, as described above."""
+    exc, inh = _cells(name, seed, N_EXC, N_INH)
+    cells = {"exc": exc, "inh": inh}
+    noise = nest.Create("poisson_generator", params={"rate": 10000.0})
+    recorders = {name: nest.Create("spike_recorder") for name in cells}
+    for name, own in cells.items():
+        nest.Connect(noise, own, "all_to_all", {"weight": 6.2, "delay": 1.0})
+        nest.Connect(own, recorders[name])
+    nest.EnableStructuralPlasticity()
+    return _courses(cells, recorders, duration)
+
+
+def _cells(name, seed, n_exc, n_inh):
+    """A fresh kernel with the neurons of the published network and its kinds of synapses."""
     nest.ResetKernel()
     nest.verbosity = nest.VerbosityLevel.ERROR
     nest.resolution = DT
@@ -66,16 +146,13 @@ def run(name, seed, duration=DURATION):
     slow, fast, inhibitory = _elements(1e-4, 0.05), _elements(4e-4, 0.2), _elements(1e-4, 0.2)
     exc = {"Den_ex": slow, "Den_in": slow, "Axon_ex": slow}
     inh = {"Den_ex": fast, "Den_in": inhibitory, "Axon_in": inhibitory}
-    cells = {
-        name: nest.Create(model, n, {**membrane, "synaptic_elements": elements})
-        for name, n, elements in (("exc", N_EXC, exc), ("inh", N_INH, inh))
-    }
-    noise = nest.Create("poisson_generator", params={"rate": 10000.0})
-    recorders = {name: nest.Create("spike_recorder") for name in cells}
-    for name, own in cells.items():
-        nest.Connect(noise, own, "all_to_all", {"weight": 6.2, "delay": 1.0})
-        nest.Connect(own, recorders[name])
-    nest.EnableStructuralPlasticity()
+    return [
+        nest.Create(model, n, {**membrane, "synaptic_elements": elements})
+        for n, elements in ((n_exc, exc), (n_inh, inh))
+    ]
+
+
+def _courses(cells, recorders, duration):
     found = {f"{what}_{name}": [] for what in ("ca", "connections") for name in cells}
     simulation_s = 0.0
     for _ in range(round(duration / EVERY)):
