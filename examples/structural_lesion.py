@@ -41,6 +41,7 @@ NU = 5e-4  # elements / ms, so fast that tens of seconds suffice
 # that a silent disc is not wired to itself. Excitatory dendrites do not: they have to grow in
 # silent cells, and with 0 they would do nothing there. Inhibitory ones retract.
 ETA_AXON, ETA_EXC, ETA_INH = 0.3, -0.2, 0.3
+RINGS = ("core", "rim", "border", "surround")  # of the sheet, the first two of them the disc
 KINDS = {"ex": "exc", "in": "inh"}  # of synapses: their sources
 
 
@@ -56,7 +57,7 @@ class Sheet(NamedTuple):
     def of(cls, scale: float) -> "Sheet":
         side = 2 * round(SIDE / 2 * np.sqrt(scale))
         if side < 6:
-            raise ValueError(f"scale={scale} leaves no sheet; give {(5 / SIDE) ** 2:g} or more")
+            raise ValueError(f"scale={scale} leaves no sheet; give {(6 / SIDE) ** 2:g} or more")
         grids = []
         for n, order in ((side, -1), (side // 2, 1)):
             along = (np.arange(n) + 0.5) * side / n
@@ -86,15 +87,13 @@ class Sheet(NamedTuple):
 
     @property
     def zones(self) -> dict[str, np.ndarray]:
-        """The excitatory neurons in rings around the middle, `[n]` masks."""
+        """The excitatory neurons in rings around the middle, and in the disc, `[n]` masks."""
         limits = np.array([0.0, 0.6, 1.0, 1.6, np.inf]) * self.radius
         excitatory = np.arange(self.n) < self.n_exc
         return {
             name: excitatory & (self.away >= low) & (self.away < high)
-            for name, low, high in zip(
-                ("core", "rim", "border", "surround"), limits[:-1], limits[1:], strict=True
-            )
-        }
+            for name, low, high in zip(RINGS, limits[:-1], limits[1:], strict=True)
+        } | {"disc": excitatory & (self.away < self.radius)}
 
     def map(self, values: np.ndarray) -> np.ndarray:
         """Values of the excitatory neurons as a picture, `[side, side]`."""
@@ -170,9 +169,10 @@ def build(scale: float = 1.0, *, seed: int = 1, lesion_at: float = LESION * DURA
 
 class Course(NamedTuple):
     """What a run did: at the times `[T]` (ms) the calcium of all cells, `[T, n]`, and the synapses
-    onto excitatory neurons of the disc by where they come from; the sources of the excitatory ones
-    at the lesion and at the end, with how far they reach."""
+    onto the excitatory neurons of a zone, by where they come from; the sources of the excitatory
+    ones at the lesion and at the end, with how far they reach."""
 
+    zone: str
     times: np.ndarray
     calcium: np.ndarray
     synapses: dict[str, np.ndarray]
@@ -180,10 +180,12 @@ class Course(NamedTuple):
     reach: tuple[float, float]
 
 
-def inputs_of_disc(net: jsnn.Network, state: jsnn.State, sheet: Sheet) -> dict[str, np.ndarray]:
-    """The sources of synapses onto excitatory neurons of the disc, by kind; and `reach`, the
+def inputs_of(
+    net: jsnn.Network, state: jsnn.State, sheet: Sheet, zone: str
+) -> dict[str, np.ndarray]:
+    """The sources of synapses onto excitatory neurons of a zone, by kind; and `reach`, the
     distances that the excitatory ones bridge."""
-    targets = np.flatnonzero((sheet.away < sheet.radius) & (np.arange(sheet.n) < sheet.n_exc))
+    targets = np.flatnonzero(sheet.zones[zone])
     edges, found = net.connections(state), {}
     for kind in KINDS:
         own = edges[kind]
@@ -203,6 +205,7 @@ def simulate(
     stops = np.arange(EVERY, duration, EVERY)
     stops = np.unique([*stops[np.abs(stops - lesion_at) > 1], lesion_at, duration])
     state = net.init(jax.random.key(seed))
+    zone = "border" if delete else "disc"  # nothing grows onto dead cells
     calcium, counts, ends = [], [], []
     stats: dict[str, Any] = {"compile_s": 0.0, "run_s": 0.0, "spikes": {"cells": 0}}
     now = 0.0
@@ -212,7 +215,7 @@ def simulate(
         for name in ("compile_s", "run_s"):
             stats[name] += solution.stats[name]
         stats["spikes"]["cells"] += solution.stats["spikes"]["cells"]
-        found = inputs_of_disc(net, state, sheet)
+        found = inputs_of(net, state, sheet, zone)
         inside = sheet.away[found["ex"]] < sheet.radius
         calcium.append(np.asarray(state.populations["cells"].growth["ca"]))
         counts.append([inside.sum(), np.sum(~inside), found["in"].size])
@@ -221,11 +224,12 @@ def simulate(
         if stop == lesion_at and delete:
             net, state = jsnn.lesion(net, state, "cells.disc")
         if np.floor(10 * stop / duration) > np.floor(10 * (stop - EVERY) / duration):
-            means = (f"{name} {calcium[-1][own].mean():.3f}" for name, own in sheet.zones.items())
+            means = (f"{name} {calcium[-1][sheet.zones[name]].mean():.3f}" for name in RINGS)
             print(f"{stop / 1000:6g} s, calcium  : {', '.join(means)}")
-    names = ("from inside", "from outside", "inhibitory")
+    names = ("from the disc", "from outside", "inhibitory")
     reach = [float(own["reach"].mean()) if own["reach"].size else float("nan") for own in ends]
     course = Course(
+        zone,
         stops,
         np.stack(calcium),
         dict(zip(names, np.array(counts).T, strict=True)),
@@ -237,10 +241,10 @@ def simulate(
 
 def measures(course: Course, sheet: Sheet, lesion_at: float) -> dict[str, Any]:
     """Calcium of each zone before the lesion, at its lowest after it, and at the end, and which
-    part of the loss was made good; synapses into the disc, and how far they reach."""
+    part of the loss was made good; synapses onto one of them, and how far they reach."""
     before = int(np.searchsorted(course.times, lesion_at))
     calcium = {}
-    for name, own in {**sheet.zones, "disc": sheet.zones["core"] | sheet.zones["rim"]}.items():
+    for name, own in sheet.zones.items():
         mean = course.calcium[:, own].mean(1)
         start, least, end = mean[before], mean[before:].min(), mean[-1]
         calcium[name] = {
@@ -252,7 +256,8 @@ def measures(course: Course, sheet: Sheet, lesion_at: float) -> dict[str, Any]:
     number = lambda value: None if np.isnan(value) else value  # noqa: E731
     return {
         "calcium": calcium,
-        "synapses_into_disc": {
+        "zone": course.zone,
+        "synapses_into_zone": {
             name: {"before": int(own[before]), "end": int(own[-1])}
             for name, own in course.synapses.items()
         },
@@ -262,7 +267,7 @@ def measures(course: Course, sheet: Sheet, lesion_at: float) -> dict[str, Any]:
 
 def draw(course: Course, sheet: Sheet, lesion_at: float, delete: bool) -> Any:
     """Maps of calcium before the lesion, soon after it and at the end; calcium and synapses over
-    time; where the synapses into the disc come from."""
+    time; where the synapses onto the disc, or around it, come from."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
 
@@ -294,29 +299,31 @@ def draw(course: Course, sheet: Sheet, lesion_at: float, delete: bool) -> Any:
 
     seconds, at = course.times / 1000, lesion_at / 1000
     left, middle, right = rows
-    for (name, own), color in zip(sheet.zones.items(), ("C3", "C1", "C2", "C0"), strict=True):
-        left.plot(seconds, course.calcium[:, own].mean(1), color=color, label=name)
+    for name, color in zip(RINGS, ("C3", "C1", "C2", "C0"), strict=True):
+        mean = course.calcium[:, sheet.zones[name]].mean(1)
+        left.plot(seconds, mean, color=color, label=name)
     left.axhline(EPS_EXC, color="0.5", linestyle=":", label="wanted")
     left.set(ylabel="Mean calcium")
-    n_disc = sum(int(sheet.zones[name].sum()) for name in ("core", "rim"))
+    n_targets = np.sum(sheet.zones[course.zone])
     for (name, own), color in zip(course.synapses.items(), ("C3", "C0", "0.4"), strict=True):
         label = name if name == "inhibitory" else f"excitatory, {name}"
-        middle.plot(seconds, own / n_disc, color=color, label=label)
-    middle.set(ylabel="Synapses onto a neuron of the disc")
+        middle.plot(seconds, own / n_targets, color=color, label=label)
+    middle.set(ylabel=f"Synapses onto a neuron of the {course.zone}")
     for axes in (left, middle):
         axes.axvline(at, color="black", linewidth=0.8, linestyle="--")
         axes.set(
             xlabel="Time (s)", xlim=(0, seconds[-1]), ylim=(0, max(1.35 * axes.dataLim.y1, 0.01))
         )
-    left.legend(frameon=False, fontsize="small", ncols=2, loc="upper left")
-    middle.legend(frameon=False, fontsize="small", loc="upper left")
+    look: dict[str, Any] = {"fontsize": "small", "loc": "upper left", "edgecolor": "none"}
+    left.legend(ncols=2, **look)
+    middle.legend(framealpha=1, **look)
     edges = np.linspace(0, 2 * sheet.radius, 17)
     styles: tuple[dict[str, Any], ...] = (
         {"histtype": "stepfilled", "color": "C0", "alpha": 0.6, "label": "at the end"},
         {"histtype": "step", "color": "black", "label": "before"},
     )
     for own, style in zip(course.sources[::-1], styles, strict=True):
-        right.hist(sheet.away[own], edges, weights=np.full(own.size, 1 / n_disc), **style)
+        right.hist(sheet.away[own], edges, weights=np.full(own.size, 1 / n_targets), **style)
     right.set_ylim(0, max(1.25 * right.dataLim.y1, 0.1))
     right.axvline(sheet.radius, color="black", linewidth=0.8, linestyle=":")
     right.annotate(
@@ -329,10 +336,10 @@ def draw(course: Course, sheet: Sheet, lesion_at: float, delete: bool) -> Any:
     )
     right.set(
         xlabel="Distance of the source from the middle (cells)",
-        ylabel="Excitatory synapses\nonto a neuron of the disc",
+        ylabel=f"Excitatory synapses\nonto a neuron of the {course.zone}",
         xlim=(0, edges[-1]),
     )
-    right.legend(frameon=False, fontsize="small", loc="upper left")
+    right.legend(framealpha=0, **look)
     what = "the disc dies" if delete else f"the input of the disc falls to {DEPRIVED / RATE:.0%}"
     figure.suptitle(f"At {at:g} s {what}")
     return figure
@@ -378,14 +385,15 @@ def main(args: argparse.Namespace) -> None:
     )
     n_synapses = {kind: int(own.n_edges) for kind, own in state.edges.items()}
     found = measures(course, sheet, lesion_at)
-    disc, synapses = found["calcium"]["disc"], found["synapses_into_disc"]
+    disc, synapses = found["calcium"]["disc"], found["synapses_into_zone"]
     print(f"Number of synapses : {sum(n_synapses.values())}")
     print(
         f"Calcium of the disc: {disc['before']:.3f} before, {disc['lowest']:.3f} at its lowest, "
         f"{disc['end']:.3f} at the end"
     )
     for name, own in synapses.items():
-        print(f"Into it, {name:12}: {own['before']} before, {own['end']} at the end")
+        into = f"Into {course.zone}, {name}"
+        print(f"{into:27}: {own['before']} before, {own['end']} at the end")
     print(f"Building time      : {build_s:.2f} s")
     print(f"Compile time       : {stats['compile_s']:.2f} s")
     print(f"Simulation time    : {stats['run_s']:.2f} s")

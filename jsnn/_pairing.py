@@ -32,7 +32,7 @@ def lost(words: Array, cell: Array, eligible: Array, n_lost: Array) -> Array:
     n, numbers = n_lost.shape[0], jnp.arange(cell.shape[0])
     cell = jnp.where(eligible & (n_lost[cell] > 0), cell, n)
     cell, _, edge = lax.sort((cell, words, numbers), num_keys=2, is_stable=True)
-    first = jnp.searchsorted(cell, jnp.arange(n), method="scan_unrolled")
+    first = jnp.searchsorted(cell, jnp.arange(n), method="scan")
     rank = numbers - first[jnp.minimum(cell, n - 1)]
     chosen = (cell < n) & (rank < n_lost[jnp.minimum(cell, n - 1)])
     return jnp.zeros(cell.shape, bool).at[edge].set(chosen)
@@ -52,7 +52,7 @@ def listed(vacant: Array, room: int) -> Elements:
     vacant = jnp.minimum(vacant, room)
     upto = jnp.cumsum(vacant)
     numbers = jnp.arange(room)
-    cell = jnp.searchsorted(upto, numbers, side="right", method="scan_unrolled")
+    cell = jnp.searchsorted(upto, numbers, side="right", method="scan")
     cell = jnp.minimum(cell, vacant.shape[0] - 1)
     return Elements(cell, numbers - (upto - vacant)[cell], jnp.minimum(upto[-1], room))
 

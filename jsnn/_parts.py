@@ -21,7 +21,7 @@ Parts = tuple[
 
 
 def check_kinds(
-    populations: Any, projections: Any, inputs: Any, couplings: Any, rewiring: Any
+    populations: Any, projections: Any, inputs: Any, couplings: Any, rewiring: Any, dt: float
 ) -> None:
     """Raise unless the parts of a network are what their names say."""
     for kind, parts, wanted in (
@@ -42,6 +42,8 @@ def check_kinds(
         raise ValueError(f"{sorted(both)} are names of projections and of couplings; give others")
     if rewiring is not None and not isinstance(rewiring, Rewiring):
         raise TypeError(f"rewiring={shortened(rewiring)}; give Rewiring(interval)")
+    if rewiring is not None:
+        rewiring.steps(dt)
     for name, projection in projections.items():
         if projection.growing is not None and rewiring is None:
             raise ValueError(

@@ -305,10 +305,10 @@ def _counted(cells: Array, real: Array, n: int) -> Array:
 def with_room(net: Parts, before: State, after: State) -> State | None:
     """The state before a run with twice the room for what had none in it; None if all had room, or
     lacked it from the start."""
-    edges = dict(before.edges)
+    made = {}
     for own in growing(net):
         label = f"projection/{own.name}"
         if int(before.status[label]) == NEVER and int(after.status[label]) != NEVER:
             for name in own.synapses:
-                edges[name] = edges[name].grown(2 * edges[name].capacity)
-    return replace(before, edges=edges) if edges != before.edges else None
+                made[name] = before.edges[name].grown(2 * before.edges[name].capacity)
+    return replace(before, edges={**before.edges, **made}) if made else None

@@ -92,16 +92,10 @@ def run(
                 f"beyond the end of this run at {end * network.dt:g} ms; give a longer duration"
             )
 
-    if network.mesh is not None:  # where it will be after a segment: otherwise JAX compiles twice
-        now = jax.device_put(now, NamedSharding(network.mesh, PartitionSpec()))
+    now = _placed(network, now)
     start = time.perf_counter()
-
-    def compile(now: State) -> None:
-        nothing = jnp.asarray(0, jnp.int32)  # no step, and remembered for the next run
-        jax.block_until_ready(advance_from_host(network, now, nothing, capacity, record))
-
     if int(now.step) < end:
-        compile(now)
+        _compile(network, now, capacity, record)
     compile_s = time.perf_counter() - start
     start += compile_s
 
@@ -122,11 +116,10 @@ def run(
             solution = advance_from_host(network, now, some, capacity, record)
             roomier = with_room(network, now, solution.state)
             if roomier is not None:  # the same segment once more
-                again = time.perf_counter()
-                now = roomier
-                compile(now)
-                compile_s += time.perf_counter() - again
-                start += time.perf_counter() - again
+                again, now = time.perf_counter(), _placed(network, roomier)
+                _compile(network, now, capacity, record)
+                again = time.perf_counter() - again
+                compile_s, start = compile_s + again, start + again
                 continue
             now = solution.state
             part = {
@@ -163,6 +156,19 @@ def run(
     if now.relaxation is not None:
         stats["relaxation"] = {name: own.item() for name, own in now.relaxation.stats().items()}
     return Solution(now, records, now.outcome, stats)
+
+
+def _placed(network: Network, state: State) -> State:
+    """A state where it will be after a segment: otherwise JAX compiles twice."""
+    if network.mesh is None:
+        return state
+    return jax.device_put(state, NamedSharding(network.mesh, PartitionSpec()))
+
+
+def _compile(network: Network, state: State, capacity: int, record: Mapping[str, Recorder]) -> None:
+    """Run no step, which is remembered for the next run."""
+    nothing = jnp.asarray(0, jnp.int32)
+    jax.block_until_ready(advance_from_host(network, state, nothing, capacity, record))
 
 
 def _fingerprint(network: Network, state: State, record: Mapping[str, Recorder]) -> str:

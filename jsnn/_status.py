@@ -156,7 +156,8 @@ def raise_if_failed(network: Network, state: State) -> None:
         step = int(state.status[name])
         if step == NEVER:
             continue
-        for what, values in state.populations[name].cell.items():
+        own = state.populations[name]
+        for what, values in {**own.cell, **own.growth}.items():
             bad = np.flatnonzero(~np.isfinite(np.asarray(values)))
             if bad.size:
                 raise FloatingPointError(

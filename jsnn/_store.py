@@ -68,7 +68,7 @@ class Store(eqx.Module):
         upto = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(keep, dtype=jnp.int32)])
         old = upto[self.row_ptr]  # where the edges of each source begin, of these alone
         source, order = _in_order(jnp.where(new.real, new.pre, n), n)
-        added = jnp.searchsorted(source, jnp.arange(n + 1), method="scan_unrolled")
+        added = jnp.searchsorted(source, jnp.arange(n + 1), method="scan")
         row_ptr = old + added.astype(jnp.int32)
         to = upto[:-1] + added[self.pre]  # after new ones of the sources before
         to = jnp.where(keep, to, size)

@@ -25,7 +25,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_name, check_number, concrete, filled, real_dtype
+from jsnn._math import as_real, check_name, check_number, concrete, exprel, filled, real_dtype
 
 Values = dict[str, Array]
 CALCIUM = "ca"
@@ -60,10 +60,12 @@ class Gaussian(eqx.Module):
     def __init__(self, eta: ArrayLike = 0.1, eps: ArrayLike = 0.7):
         check_number("eta", eta)
         check_number("eps", eps)
-        a, b = concrete(eta), concrete(eps)
-        if a is not None and b is not None and np.any(np.equal(a, b)):
-            raise ValueError(f"eta={a} and eps={b} are equal; give two levels of calcium")
         self.eta, self.eps = as_real(eta), as_real(eps)
+        a, b = concrete(self.eta), concrete(self.eps)
+        if a is None or b is None or (a.ndim and b.ndim and a.shape != b.shape):
+            return  # arrays of other lengths than that of the population do not get far
+        if np.any(np.equal(a, b)):
+            raise ValueError(f"eta={a} and eps={b} are equal; give two levels of calcium")
 
     def prepare(self) -> "_Bell":
         width = jnp.abs(self.eps - self.eta)
@@ -143,10 +145,11 @@ class SynapticElements(eqx.Module):
 class Calcium(eqx.Module):
     """A trace of a cell's spikes: tau_ca dCa/dt = -Ca, and Ca grows by beta_ca at each of them.
 
-    `as_nest` lets elements under a `Gaussian` or `Sigmoid` curve grow as NEST has it: under calcium
-    that decays by forward Euler steps from one spike of the cell, or one update, to the next; and
-    z is kept from being negative at these times only. It differs from what the equations say by
-    about 1e-7. NEST brings calcium up to date at the end of each of its runs, too.
+    `as_nest` lets elements under a `Gaussian` or `Sigmoid` curve grow as NEST has it: by calcium at
+    the end of each step, before its spike, that decays in forward Euler steps from one spike of the
+    cell, or one update, to the next; and z is kept from being negative at these times only, so that
+    it may be recorded below 0 between them. Measured, it differs from what the equations say by up
+    to 1e-5 of what has grown. NEST brings calcium up to date at the end of each of its runs, too.
     """
 
     tau_ca: Array
@@ -165,10 +168,12 @@ class Calcium(eqx.Module):
 
 
 class Coefficients(NamedTuple):
-    """Parameters turned into what a step needs: changes over a step, and over half of one."""
+    """Parameters turned into what a step needs: what of calcium is lost over a step, what is there
+    in its middle, and on average, and what a forward Euler step leaves."""
 
     decay: Array
-    half: Array
+    middle: Array
+    mean: Array
     euler: Array
     beta: Array
     curves: dict[str, Any]
@@ -218,7 +223,8 @@ class Growth(eqx.Module):
             return None
         return Coefficients(
             jnp.expm1(-dt / self.calcium.tau_ca),
-            1 + jnp.expm1(-dt / 2 / self.calcium.tau_ca),
+            jnp.exp(-dt / 2 / self.calcium.tau_ca),
+            exprel(-dt / self.calcium.tau_ca),
             1 - dt / self.calcium.tau_ca,
             self.calcium.beta_ca,
             {name: own.curve.prepare() for name, own in self.elements.items()},
@@ -226,16 +232,15 @@ class Growth(eqx.Module):
         )
 
     def step(self, coefficients: Coefficients | None, values: Values, fired: Array) -> Values:
-        """Over a step, at whose end some cells fired. The curve in the middle of the step stands
-        for its mean: an error of (dt / tau_ca)^2 / 24 and less."""
+        """Over a step, at whose end some cells fired. Curves that are not linear are taken in the
+        middle of the step, which is off their mean by the order of (dt / tau_ca)^2 / 24."""
         if coefficients is None or self.calcium is None:
             return values
         new, ca = dict(values), values[CALCIUM]
         as_nest = self.calcium.as_nest
-        middle = ca * coefficients.half
-        euler = values[_EULER] * coefficients.euler if as_nest else middle
+        euler = values[_EULER] * coefficients.euler if as_nest else ca * coefficients.middle
         for name, own in self.elements.items():
-            at = middle if isinstance(own.curve, Linear) else euler
+            at = ca * coefficients.mean if isinstance(own.curve, Linear) else euler
             grown = coefficients.growth[name] * coefficients.curves[name](at)
             z, rest = _add(values[name], values[name + _REST], grown)
             gone = z < 0 if not as_nest else (z < 0) & (fired > 0)

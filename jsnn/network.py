@@ -104,7 +104,7 @@ class Network(eqx.Module):
         projections = {} if projections is None else projections
         inputs = {} if inputs is None else inputs
         couplings = {} if couplings is None else couplings
-        check_kinds(populations, projections, inputs, couplings, rewiring)
+        check_kinds(populations, projections, inputs, couplings, rewiring, self.dt)
         self.populations, self.inputs = dict(populations), dict(inputs)
         self.synapses, self.couplings, self.slow = {}, {}, {}
         self.populations, self.inputs, *_ = self._checked_parts()

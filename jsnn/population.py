@@ -137,10 +137,7 @@ class Population(eqx.Module):
             if name not in self.states:
                 raise unknown("state", name, self.states)
             if not is_distribution(value):
-                grows = name in self.growth.states
-                positive = self._is_conductance(name) or grows or not neuron.is_spiking
-                low = 0.0 if positive else None
-                check_number(f"initial[{name!r}]", value, low=low)
+                check_number(f"initial[{name!r}]", value, low=self._least(name))
                 value = as_real(value)
             self.initial[name] = value
         self._check_cells()
@@ -155,12 +152,15 @@ class Population(eqx.Module):
             check_cells(jax.tree_util.keystr(path, simple=True, separator="."), value, self.n)
         for name, value in self.initial.items():
             if not is_distribution(value):
-                check_number(f"initial[{name!r}]", value)
+                check_number(f"initial[{name!r}]", value, low=self._least(name))
                 check_cells(f"initial[{name!r}]", value, self.n)
 
-    def _is_conductance(self, state: str) -> bool:
+    def _least(self, state: str) -> float | None:
+        """What a state must not be below."""
         receptor, _, own = state.rpartition(".")
-        return own == "g" and self.receptors[receptor].is_conductance
+        is_conductance = own == "g" and self.receptors[receptor].is_conductance
+        grows = state in self.growth.states
+        return 0.0 if is_conductance or grows or not self.neuron.is_spiking else None
 
     @property
     def states(self) -> list[str]:
@@ -183,6 +183,7 @@ class Population(eqx.Module):
             if is_distribution(value):
                 own = jax.random.fold_in(key, zlib.crc32(name.encode()))
                 value = value.draw(own, (self.n,))
+                check_number(f"initial[{name!r}], as drawn,", value, low=self._least(name))
             values[name] = value
         full = {name: filled(as_real(value), self.n) for name, value in values.items()}
         receptors = {

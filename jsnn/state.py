@@ -64,7 +64,8 @@ def look_at_states(
     new = dict(status)
     for name, state in populations.items():
         # 0 times a number that is not finite is NaN, and so is the sum
-        total = sum(jnp.sum(0 * value) for value in state.cell.values())
+        values = [*state.cell.values(), *state.growth.values()]
+        total = sum(jnp.sum(0 * value) for value in values)
         new[name] = jnp.where(jnp.isnan(total), jnp.minimum(new[name], step), new[name])
     return new
 

@@ -376,22 +376,6 @@ def test_gradients(x64, as_nest):
         assert np.any(np.abs(leaf) > 1e-5) != no_part, name
 
 
-def test_recorders():
-    """Every step, and the elements of a slice; none is connected where nothing is."""
-    net = small()
-    record = {name: States("cells", name) for name in ("ca", "axon", "axon.connected")}
-    record |= {"spikes": Spikes("cells"), "some": States("cells.some", "axon", every=1.0)}
-    records = jsnn.simulate(net, net.init(KEY), 500, record).records
-    raster = np.asarray(records["spikes"].raster)
-    tau, ca = np.array([50.0, 40.0, 60.0, 50.0]), np.zeros(4)
-    for step, found in enumerate(np.asarray(records["ca"].values)):
-        ca = ca * np.exp(-DT / tau) + 0.1 * raster[step]
-        np.testing.assert_allclose(found, ca, rtol=1e-5)
-    np.testing.assert_array_equal(records["some"].values, records["axon"].values[9::10, 1:3])
-    connected = records["axon.connected"].values
-    assert connected.dtype == np.int32 and connected.shape == (500, 4) and not np.any(connected)
-
-
 def test_values_at_the_start():
     drawn = small(axon=Uniform(2.0, 3.0), ca=np.arange(4.0), spine=1.5)
     values = drawn.init(KEY).populations["cells"].growth
@@ -428,19 +412,34 @@ def test_a_sigmoid_does_not_overflow():
     assert np.isfinite(jax.grad(lambda ca: curve(ca))(1e6))
 
 
-def test_runs_may_be_cut():
-    """Between updates and at one."""
+def test_recorders_and_runs_that_are_cut():
+    """Between updates and at one. No element is connected where nothing is."""
     net = small(as_nest=True, rewiring=Rewiring(5.0))
-    record, start = {"axon": States("cells", "axon")}, net.init(KEY)
-    whole = jsnn.simulate(net, start, 300, record)
-    found, state = [], start
+    record = {name: States("cells", name) for name in ("ca", "axon", "axon.connected")}
+    record |= {"some": States("cells.some", "axon", every=1.0)}
+    every_one = record | {"spikes": Spikes("cells")}
+    whole = jsnn.simulate(net, net.init(KEY), 300, every_one)
+    found, state = [], net.init(KEY)
     for _ in range(4):
-        part = jsnn.simulate(net, state, 75, record)
+        part = jsnn.simulate(net, state, 75, every_one)
         state = part.state
-        found.append(np.asarray(part.records["axon"].values))
-    np.testing.assert_array_equal(whole.records["axon"].values, np.concatenate(found))
+        found.append({name: np.asarray(part.records[name].values) for name in record})
+    values = {name: np.asarray(whole.records[name].values) for name in record}
+    for name, own in values.items():
+        joined = np.concatenate([part[name] for part in found])
+        np.testing.assert_array_equal(own, joined, err_msg=name)
     for name, own in whole.state.populations["cells"].growth.items():
         np.testing.assert_array_equal(own, state.populations["cells"].growth[name], err_msg=name)
+
+    np.testing.assert_array_equal(values["some"], values["axon"][9::10, 1:3])
+    connected = values["axon.connected"]
+    assert connected.dtype == np.int32 and connected.shape == (300, 4) and not np.any(connected)
+    raster = np.asarray(whole.records["spikes"].raster)
+    assert np.all(raster.any(0) == [False, True, True, True])
+    tau, ca = np.array([50.0, 40.0, 60.0, 50.0]), np.zeros(4)
+    for step, own in enumerate(values["ca"]):
+        ca = ca * np.exp(-DT / tau) + 0.1 * raster[step]
+        np.testing.assert_allclose(own, ca, rtol=1e-5)
 
 
 def test_many_growth_rates_at_once(x64):
