@@ -5,25 +5,28 @@ not on how much room there is.
 """
 
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jsnn._random import threefry
+from jsnn._random import threefry_by_loop
 from jsnn.rewire import ByDistance
 
 
-def key_of(words: Array, projection: str, phase: int, step: Array) -> Array:
-    """A key for one choice of one update."""
-    name = jnp.uint32(zlib.crc32(f"rewire/{projection}".encode()))
-    own = jnp.stack(threefry(words, name, jnp.uint32(phase)))
-    return jnp.stack(threefry(own, step.astype(jnp.uint32), jnp.uint32(0)))
+def keys_of(words: Array, projections: Sequence[str], step: Array) -> Array:
+    """Keys for four choices of one update of each projection, `[n, 4, 2]`."""
+    names = [zlib.crc32(f"rewire/{name}".encode()) for name in projections]
+    name, choice = np.meshgrid(np.asarray(names, np.uint32), np.arange(4, dtype=np.uint32))
+    key = threefry_by_loop(words, jnp.asarray(name), jnp.asarray(choice))
+    key = threefry_by_loop(jnp.stack(key), step.astype(jnp.uint32), jnp.uint32(0))
+    return jnp.stack(key).T
 
 
 def random_words(key: Array, cell: Array, number: Array) -> Array:
-    return threefry(key, cell.astype(jnp.uint32), number.astype(jnp.uint32))[0]
+    return threefry_by_loop(key, cell.astype(jnp.uint32), number.astype(jnp.uint32))[0]
 
 
 def lost(words: Array, cell: Array, eligible: Array, n_lost: Array) -> Array:
@@ -68,19 +71,19 @@ def shuffled(key: Array, elements: Elements) -> Elements:
 Pairs = tuple[Array, Array, Array]  # sources, targets, and which of them are real
 
 
-def at_random(keys: tuple[Array, Array], pre: Elements, post: Elements) -> Pairs:
+def at_random(keys: Array, pre: Elements, post: Elements) -> Pairs:
     """The side with fewer elements in the order of its cells, each with one of the others."""
     more_pre = pre.total > post.total
     choose = lambda a, b: Elements(*(jnp.where(more_pre, x, y) for x, y in zip(a, b, strict=True)))  # noqa: E731
     more, fewer = choose(pre, post), choose(post, pre)
-    found = shuffled(jnp.where(more_pre, *keys), more)
+    found = shuffled(jnp.where(more_pre, keys[0], keys[1]), more)
     real = jnp.arange(pre.cell.shape[0]) < fewer.total
     ends = (found.cell, fewer.cell)
     return jnp.where(more_pre, *ends), jnp.where(more_pre, *ends[::-1]), real
 
 
 def by_distance(
-    keys: tuple[Array, Array],
+    keys: Array,
     pre: Elements,
     vacant: Array,
     law: ByDistance,

@@ -1,6 +1,6 @@
 """An update of the structure of a network: elements and synapses after those before."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -15,7 +15,7 @@ from jsnn._pairing import (
     at_random,
     by_distance,
     first_of_each,
-    key_of,
+    keys_of,
     listed,
     lost,
     random_words,
@@ -29,6 +29,7 @@ from jsnn.rewire import Growing as Rule
 from jsnn.state import NEVER, State
 
 Part = tuple[str, int, int]  # a population, its first cell and its last (exclusive)
+_MORE = 4  # times the room: to compile anew takes as long as many updates of a large store
 States = dict[str, Values]  # calcium and elements of all cells, by population
 
 
@@ -164,8 +165,10 @@ def rewired(
     laws = {name: own.growth for name, own in net.populations.items()}
     states = {name: laws[name].up_to_date(own) for name, own in states.items()}
     stores, status = dict(stores), dict(status)
-    for own in growing(net):
-        states, new, full = _rewire(own, key, step, states, stores)
+    grown = growing(net)
+    keys = keys_of(key, [own.name for own in grown], step) if grown else []
+    for own, own_keys in zip(grown, keys, strict=True):
+        states, new, full = _rewire(own, own_keys, states, stores)
         stores |= new
         label = f"projection/{own.name}"
         status[label] = jnp.where(full, jnp.minimum(status[label], step), status[label])
@@ -214,13 +217,12 @@ class _Edges(NamedTuple):
 
 
 def _rewire(
-    growing: Growing, key: Array, step: Array, states: States, stores: Mapping[str, Store]
+    growing: Growing, keys: Array, states: States, stores: Mapping[str, Store]
 ) -> tuple[States, dict[str, Store], Array]:
-    own_key = partial(key_of, key, growing.name, step=step)
     edges = _Edges.of(growing, stores)
-    states, keep = _lose(growing, own_key, edges, states)
+    states, keep = _lose(growing, keys[:2], edges, states)
     room = max(stores[name].capacity for name in growing.synapses)
-    pairs, full = _pair(growing, own_key, edges._replace(used=keep), states, room)
+    pairs, full = _pair(growing, keys[2:], edges._replace(used=keep), states, room)
     new, full = _put(growing, stores, keep, pairs, full)
     made = pairs[2] & ~full
     for side, cells in ((growing.pre, pairs[0]), (growing.post, pairs[1])):
@@ -228,9 +230,7 @@ def _rewire(
     return states, new, full
 
 
-def _lose(
-    growing: Growing, own_key: Callable[..., Array], edges: _Edges, states: States
-) -> tuple[States, Array]:
+def _lose(growing: Growing, keys: Array, edges: _Edges, states: States) -> tuple[States, Array]:
     """Elements that are gone take their synapses with them, those of sources first. Returns which
     edges are left, too."""
     sides = ((growing.pre, edges.pre), (growing.post, edges.post))
@@ -241,7 +241,7 @@ def _lose(
 
         def lose(both: Any, phase: int = phase, cells: Array = cells, *of: Array) -> Any:
             states, keep = both
-            words = random_words(own_key(phase), edges.pre, edges.number)
+            words = random_words(keys[phase], edges.pre, edges.number)
             chosen = lost(words, cells, *of)
             for end, own in sides:
                 states = end.without(states, _counted(own, chosen, end.identities.size))
@@ -253,14 +253,13 @@ def _lose(
 
 
 def _pair(
-    growing: Growing, own_key: Callable[..., Array], edges: _Edges, states: States, room: int
+    growing: Growing, keys: Array, edges: _Edges, states: States, room: int
 ) -> tuple[Pairs, Array]:
     """Vacant elements find each other; and whether there was no room to list them."""
     pre, post, rule = growing.pre, growing.post, growing.rule
     vacant = [jnp.maximum(side.vacant(states), 0) for side in (pre, post)]
     n_vacant = [jnp.sum(own.astype(jnp.float32)) for own in vacant]  # integers may not hold them
     found = [listed(own, room) for own in vacant]
-    keys = own_key(2), own_key(3)
     if isinstance(rule.pairing, ByDistance):
         identities = None if rule.autapses else (pre.identities, post.identities)
         pairs = by_distance(keys, found[0], vacant[1], rule.pairing, identities)
@@ -303,12 +302,12 @@ def _counted(cells: Array, real: Array, n: int) -> Array:
 
 
 def with_room(net: Parts, before: State, after: State) -> State | None:
-    """The state before a run with twice the room for what had none in it; None if all had room, or
+    """The state before a run with more room for what had none in it; None if all had room, or
     lacked it from the start."""
     made = {}
     for own in growing(net):
         label = f"projection/{own.name}"
         if int(before.status[label]) == NEVER and int(after.status[label]) != NEVER:
             for name in own.synapses:
-                made[name] = before.edges[name].grown(2 * before.edges[name].capacity)
+                made[name] = before.edges[name].grown(_MORE * before.edges[name].capacity)
     return replace(before, edges={**before.edges, **made}) if made else None

@@ -57,11 +57,12 @@ def run(
 
     `stats` has `compile_s`, `run_s`, `segments`, and `spikes` by population.
 
-    Where a growing projection runs out of room, the segment is run once more with twice of it,
+    Where a growing projection runs out of room, the segment is run once more with more of it,
     which compiles anew and changes no number.
 
     Raises `FloatingPointError` for a state that is not finite and `ValueError` for a rate beyond
-    its bound, at the end of the segment in which it happened, with the place and the time.
+    its bound, at the end of the segment in which it happened, with the place and the time; and for
+    a state in which that has happened before.
     """
     if not isinstance(network, Network):
         raise TypeError(f"network={shortened(network)} is no network")
@@ -74,6 +75,7 @@ def run(
         raise ValueError("give either key or state, to start from")
     now = state if key is None else network.init(key)
     now = check_state(network, now, steps)
+    raise_if_failed(network, now)
     kept = None
     if checkpoint is not None:
         kept = Checkpoint(checkpoint, _fingerprint(network.on(None), now, record))

@@ -107,7 +107,9 @@ class Store(eqx.Module):
 
 def store_of(edges: Edges, weight: Array | None, delay: Array | None, capacity: int) -> Store:
     """A store with the edges of a network at the start."""
-    return Store(jnp.asarray(edges.pre), edges.post, edges.row_ptr, weight, delay).grown(capacity)
+    cells, degrees = jnp.arange(edges.n_pre, dtype=jnp.int32), jnp.diff(edges.row_ptr)
+    pre = jnp.repeat(cells, degrees, total_repeat_length=edges.n_edges)
+    return Store(pre, edges.post, edges.row_ptr, weight, delay).grown(capacity)
 
 
 def _in_order(values: Array, most: int) -> tuple[Array, Array]:

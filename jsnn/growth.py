@@ -25,7 +25,16 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_name, check_number, concrete, exprel, filled, real_dtype
+from jsnn._math import (
+    as_real,
+    check_name,
+    check_number,
+    concrete,
+    exprel,
+    filled,
+    real_dtype,
+    shortened,
+)
 
 Values = dict[str, Array]
 CALCIUM = "ca"
@@ -65,7 +74,8 @@ class Gaussian(eqx.Module):
         if a is None or b is None or (a.ndim and b.ndim and a.shape != b.shape):
             return  # arrays of other lengths than that of the population do not get far
         if np.any(np.equal(a, b)):
-            raise ValueError(f"eta={a} and eps={b} are equal; give two levels of calcium")
+            both = f"eta={shortened(eta)} and eps={shortened(eps)}"
+            raise ValueError(f"{both} are equal; give two levels of calcium")
 
     def prepare(self) -> "_Bell":
         width = jnp.abs(self.eps - self.eta)

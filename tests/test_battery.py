@@ -34,7 +34,7 @@ def whole(net, start):
 @pytest.fixture(scope="module")
 def stepped(net, start):
     """`Network.step`, compiled once and iterated."""
-    coefficients = net.prepare()
+    coefficients = eqx.filter_jit(lambda net: net.prepare())(net)  # op by op it compiles them all
     step = eqx.filter_jit(lambda net, state, coefficients: net.step(state, coefficients))
     state, made = start, {name: [] for name in helpers.everything()}
     for _ in range(STEPS):
@@ -46,6 +46,14 @@ def stepped(net, start):
             made[name].append(np.asarray((own.cell | own.slow)[what]))
     made = {name: np.stack(own) for name, own in made.items()}
     return state, made
+
+
+@pytest.fixture(scope="module")
+def summed():
+    """The network of sums, its start, and its run of all steps."""
+    net = helpers.network(jsnn.SegmentSum())
+    start = net.init(jax.random.key(2))
+    return net, start, helpers.run(net, start, STEPS)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -71,16 +79,15 @@ def test_single_steps_equal_one_run(net, start, whole):
     assert_same(helpers.run(net, start, *[1] * STEPS), whole, programs=2)
 
 
-def test_segment_sum_equals_event_driven(start, whole):
-    net = helpers.network(jsnn.SegmentSum())
-    state, traces = helpers.run(net, start, STEPS)
-    counted = check_state(helpers.network(), state)  # which keeps whole numbers
+def test_segment_sum_equals_event_driven(net, whole, summed):
+    state, traces = summed[2]
+    counted = check_state(net, state)  # which keeps whole numbers
     assert_same((counted, traces), whole, programs=2)
 
 
-def test_a_state_goes_on_with_the_other_delivery(net, whole):
+def test_a_state_goes_on_with_the_other_delivery(net, whole, summed):
     """Burn in with the fast one, differentiate with the other: counts become amounts and back."""
-    summed, (half, _) = helpers.network(jsnn.SegmentSum()), whole
+    summed, (half, _) = summed[0], whole
     assert half.buffers["a"].dtype == np.uint16
     state, traces = helpers.run(summed, half, STEPS)
     assert state.buffers["a"].dtype == np.float32
@@ -123,14 +130,13 @@ def test_state_can_be_scanned_over_inside_jit(net, start):
 
 def test_vmap_equals_single_runs(net):
     starts = [net.init(key) for key in jax.random.split(jax.random.key(9), 3)]
-    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
+    batch = jax.jit(lambda *own: jax.tree.map(lambda *leaves: jnp.stack(leaves), *own))(*starts)
     run = lambda state: jsnn.simulate(net, state, STEPS, helpers.everything())
-    batched = jax.vmap(run)(batch)
+    batched = jax.tree.map(np.asarray, jax.vmap(run)(batch))
     rasters = []
     for i, state in enumerate(starts):
-        single = run(state)
         mine = helpers.traces(jax.tree.map(lambda leaf, i=i: leaf[i], batched))
-        for name, own in helpers.traces(single).items():
+        for name, own in helpers.run(net, state, STEPS)[1].items():
             if name in TRACED:
                 steep = name in ("v channels", "v adex", "sic adex")
                 rtol, atol = (1e-3, 1e-2) if steep else (1e-5, 0)
@@ -150,20 +156,31 @@ def test_no_failure_is_reported(whole):
     assert all(step == jsnn.NEVER for step in whole[0].status.values())
 
 
-@pytest.mark.parametrize("real", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("delivery", [jsnn.EventDriven(), jsnn.SegmentSum()])
-def test_results_stay_in_the_working_precision(real, delivery):
-    with jax.enable_x64(real == jnp.float64):
+def test_results_stay_in_the_working_precision(delivery):
+    """Of 64 bits; with those switched off JAX has no others than 32."""
+    with jax.enable_x64(True):
         net = helpers.network(delivery)
         start = net.init(jax.random.key(2))
         run = lambda state: jsnn.simulate(net, state, 25, helpers.everything())
         solution = jax.eval_shape(run, start)
         stepped = jax.eval_shape(net.__class__.step, net, start)[0]
     assert shapes(solution.state) == shapes(start) == shapes(stepped)
-    for leaf in jax.tree.leaves((net.populations, start, solution.records)):
+    assert_precision(jnp.float64, solution.state, (net.populations, start, solution.records))
+
+
+def test_results_stay_in_single_precision(net, start, whole, stepped, summed):
+    for begun, ended in ((start, whole[0]), (start, stepped[0]), (summed[1], summed[2][0])):
+        assert shapes(ended) == shapes(begun)
+        assert_precision(jnp.float32, ended, (net.populations, begun))
+    assert {own.dtype for own in whole[1].values()} == {np.dtype(bool), np.dtype(np.float32)}
+
+
+def assert_precision(real, end, tree):
+    for leaf in jax.tree.leaves((tree, end)):
         if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating):
             assert leaf.dtype == real
-    for step in (solution.state.step, *solution.state.status.values()):
+    for step in (end.step, *end.status.values()):
         assert step.dtype == jnp.int32
 
 
@@ -241,12 +258,17 @@ def test_gradient_equals_central_differences(gradients, name):
 def across_synapses(delay, weight, delivery):
     """Cells that are told when to fire, onto cells that do not."""
     silent = jsnn.neurons.LIF(v_th=1e6)
+    weights = weight if isinstance(weight, dict) else {"p": weight}
+    rule = jsnn.connect.AllToAll()
     return jsnn.Network(
         {
             "pre": jsnn.Population(jsnn.neurons.LIF(), 3, {"x": jsnn.receptors.Delta()}),
             "post": jsnn.Population(silent, 4, {"x": jsnn.receptors.Delta()}),
         },
-        {"p": jsnn.Projection("pre", "post", jsnn.connect.AllToAll(), weight=weight, delay=delay)},
+        {
+            name: jsnn.Projection("pre", "post", rule, weight=own, delay=delay)
+            for name, own in weights.items()
+        },
         {"s": jsnn.inputs.SpikeList("pre", [0.3, 0.9, 1.1], [0, 1, 2], 50.0)},
         dt=0.1,
         key=jax.random.key(1),
@@ -264,33 +286,38 @@ def by_blocks(net, state, steps):
 
 @pytest.mark.parametrize("way", [by_blocks, by_steps])
 @pytest.mark.parametrize("delay", [0.0, 0.3])
-@pytest.mark.parametrize("weight", [1.5, np.linspace(1.0, 2.0, 12)])
-def test_gradient_of_a_weight_across_a_projection(way, delay, weight):
+def test_gradient_of_a_weight_across_a_projection(way, delay):
     """The membrane is linear in the weights: its gradient is what one mV decays to."""
     with jax.enable_x64(True):
-        net = across_synapses(delay, weight, jsnn.SegmentSum())
+        weights = {"p": jnp.asarray(1.5), "q": jnp.linspace(1.0, 2.0, 12)}  # one, and of each edge
+        net = across_synapses(delay, weights, jsnn.SegmentSum())
+        steps = 40  # with a delay, blocks of three and a cut one
 
-        def last(weight):
-            own = eqx.tree_at(lambda n: n.synapses["p"].weight, net, weight)
-            end = way(own, own.init(jax.random.key(0)), 40)
+        def last(weights):
+            where = lambda n: [n.synapses[name].weight for name in weights]
+            own = eqx.tree_at(where, net, list(weights.values()))
+            end = way(own, own.init(jax.random.key(0)), steps)
             return jnp.sum(end.populations["post"].cell["v"])
 
-        found = jax.grad(last)(jnp.asarray(weight, float))
-        left = np.array([40 - round((t + delay) / 0.1) for t in (0.3, 0.9, 1.1)])
+        found = jax.jit(jax.grad(last))(weights)
+        left = np.array([steps - round((t + delay) / 0.1) for t in (0.3, 0.9, 1.1)])
         wanted = np.repeat(np.exp(-0.1 * left / float(net.populations["post"].neuron.tau_m)), 4)
-        wanted = wanted if np.ndim(weight) else wanted.sum()
-        np.testing.assert_allclose(found, wanted, rtol=1e-9)
+        np.testing.assert_allclose(found["p"], wanted.sum(), rtol=1e-9)
+        np.testing.assert_allclose(found["q"], wanted, rtol=1e-9)
 
 
 def test_a_new_state_fits_weights_of_each_edge_put_in_later():
     net = across_synapses(0.3, 1.5, jsnn.EventDriven())
     state = net.init(jax.random.key(0))
     own = eqx.tree_at(lambda n: n.synapses["p"].weight, net, jnp.full(12, 1.5))
-    found, wanted = (jsnn.simulate(n, state, 20).state.populations["post"] for n in (own, net))
-    np.testing.assert_allclose(found.cell["v"], wanted.cell["v"])
-    under_way = jsnn.simulate(net, state, 5).state  # counts, which are no amounts
+    found, wanted = state, state
+    for _ in range(2):  # the program of whole blocks twice
+        found, under_way = jsnn.simulate(own, found, 12).state, wanted
+        wanted = jsnn.simulate(net, wanted, 12).state
+    a, b = (end.populations["post"].cell["v"] for end in (found, wanted))
+    np.testing.assert_allclose(a, b)
     with pytest.raises(ValueError, match="buffer of 'p' is uint16"):
-        jsnn.simulate(own, under_way, 20)
+        jsnn.simulate(own, under_way, 12)  # counts, which are no amounts
 
 
 @pytest.mark.parametrize("way", [by_blocks, by_steps])

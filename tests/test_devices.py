@@ -223,7 +223,8 @@ def main(path):
         run("at-once", count, now.init(jax.random.key(4)))
     from test_rewire import RECORD, lively
 
-    growing = lively(n={"exc": 300, "inh": 140})
+    lists = {"pre": ["exc.half", "inh"], "post": ["exc", "inh"]}
+    growing = lively(n={"exc": 300, "inh": 140}, **lists)
     begin = growing.init(jax.random.key(4))
     for count in COUNTS:
         solution = jsnn.simulate(growing.on(count), begin, 250, RECORD)

@@ -529,7 +529,11 @@ WRONG = {
     "eps 0": (making(Linear, 0.0), ValueError, "eps=0.0 must be above 0"),
     "eps word": (making(Linear, "a"), TypeError, "eps='a' is not a number"),
     "levels": (making(Gaussian, 0.3, 0.3), ValueError, "eta=0.3 and eps=0.3 are equal"),
-    "a level": (making(Gaussian, np.array([0.1, 0.7])), ValueError, "eta=.* and eps=0.7 are equal"),
+    "a level": (
+        making(Gaussian, np.array([0.1, 0.7])),
+        ValueError,
+        "eta=array.* and eps=0.7 are equal",
+    ),
     "eta": (making(Gaussian, np.nan), ValueError, "eta=nan is not finite"),
     "infinite": (making(Gaussian, 0.1, np.inf), ValueError, "eps=inf is not finite"),
     "psi": (making(Sigmoid, psi=0.0), ValueError, "psi=0.0 must be above 0"),
