@@ -227,7 +227,7 @@ def main(path):
     growing = lively(n={"exc": 300, "inh": 140}, **lists)
     begin = growing.init(jax.random.key(4))
     for count in COUNTS:
-        solution = jsnn.simulate(growing.on(count), begin, 250, RECORD)
+        solution = jsnn.simulate(growing.on(count), begin, 700, RECORD)
         for place, leaf in jax.tree.leaves_with_path((solution.state, solution.stats)):
             made[f"growing {count} {jax.tree_util.keystr(place)}"] = np.asarray(leaf)
         for name, record in solution.records.items():
