@@ -49,8 +49,8 @@ def advance(
     relaxation: Relaxation | None,
     devices: Devices = ALONE,
 ) -> tuple[dict[str, PopulationState], dict[str, Array], dict[str, Array]]:
-    """All populations over one step, with what reaches them in it: states, and of those that
-    spike, fired and active."""
+    """All populations over one step up to its spikes, with what reaches them in it: states, and of
+    those that spike, fired and active."""
     waves = None
     if relaxation is not None:
         now = step % relaxation.window
@@ -78,6 +78,20 @@ def advance(
             if own.neuron.is_spiking:
                 fired[name], active[name] = spikes
     return states, fired, active
+
+
+def grown(
+    net: Parts,
+    coefficients: NetworkCoefficients,
+    populations: Mapping[str, PopulationState],
+    fired: Mapping[str, Array],
+) -> dict[str, PopulationState]:
+    """What the spikes of a step leave in populations that have calcium."""
+    made = dict(populations)
+    for name, own in net.populations.items():
+        if own.growth.calcium is not None:
+            made[name] = own.grown(coefficients.populations[name], made[name], fired[name])
+    return made
 
 
 def relaxed(

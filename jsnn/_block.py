@@ -8,15 +8,16 @@ from jax import Array, lax
 
 from jsnn import _slow
 from jsnn import spikes as spikes_
-from jsnn._advance import ALONE, advance, receive_at_once, relaxed
+from jsnn._advance import ALONE, advance, grown, receive_at_once, relaxed
 from jsnn._divide import AXIS
 from jsnn._external import external
+from jsnn._math import real_dtype
 from jsnn._samples import Block, Sources
 from jsnn.coupling import Devices
 from jsnn.delivery import EventDriven, Rows, not_differentiable
 from jsnn.inputs import Cells
 from jsnn.network import Network
-from jsnn.record import Recorder
+from jsnn.record import Recorder, sees_growth
 from jsnn.state import NetworkCoefficients, State, look_at_inputs, look_at_states
 
 _CHECKED_EVERY = 64  # steps
@@ -63,6 +64,12 @@ def block(
         *(network, coefficients.slow, state.signals, state.step, room, local, devices)
     )
 
+    of_growth = {name: own for name, own in record.items() if sees_growth(network, own)}
+    of_cells = {name: own for name, own in record.items() if name not in of_growth}
+
+    def sampled(record, populations):
+        return {name: own.sample(network, populations, first) for name, own in record.items()}
+
     def one(carry, at):
         done, populations, relaxation = carry
         step, arrivals, currents, slow = at
@@ -75,7 +82,7 @@ def block(
         )
         populations = _slow.holding(populations, slow)
         fired = {name: jnp.where(real[name], own, 0) for name, own in fired.items()}
-        samples = {name: own.sample(network, populations, first) for name, own in record.items()}
+        samples = sampled(of_cells, populations)
         bits = {name: own > 0 for name, own in fired.items()}
         signals = _slow.sent(network, coefficients.populations, populations)
         made = bits, {} if event_driven else fired, samples, signals
@@ -88,6 +95,19 @@ def block(
     (done, populations, relaxation), (bits, fired, samples, signals) = _scan(
         one, start, (steps, arrivals, currents, slow), length
     )
+    # What grows, in a loop of its own: beside the membrane, the kernel of each of its states would
+    # compute the spike once more
+    growing = [name for name, own in network.populations.items() if own.growth.calcium is not None]
+    if growing:
+
+        def grow(populations, fired):
+            populations = grown(network, coefficients, populations, fired)
+            return populations, sampled(of_growth, populations)
+
+        own_bits = {name: bits[name].astype(real_dtype()) for name in growing}
+        own_fired = own_bits if event_driven else {name: fired[name] for name in growing}
+        populations, more = _scan(grow, populations, own_fired, length)
+        samples |= more
     signals = {name: devices.everyone(own) for name, own in signals.items()}
     signals = _slow.remembered(network, state.signals, signals, state.step, length)
     cleared = done if event_driven else length
@@ -152,10 +172,7 @@ def block(
             name: synapses.without_slot(waiting[name], state.step)
             for name, synapses in network.synapses.items()
         }
-        samples = {
-            name: jax.tree.map(lambda x: x[None], own.sample(network, populations, first))
-            for name, own in record.items()
-        }
+        samples = jax.tree.map(lambda x: x[None], sampled(record, populations))
 
     block = block._replace(fired=bits, samples=samples)
     buffers |= {

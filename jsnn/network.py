@@ -18,7 +18,7 @@ from jax.core import Tracer
 from jax.sharding import Mesh
 
 from jsnn import _slow
-from jsnn._advance import ALONE, advance, receive_at_once, relaxed
+from jsnn._advance import ALONE, advance, grown, receive_at_once, relaxed
 from jsnn._build import build, build_junctions, build_slow
 from jsnn._divide import mesh_of, padded
 from jsnn._external import Input, external, pad_inputs, target
@@ -356,6 +356,7 @@ class Network(eqx.Module):
             *(self, coefficients, state.populations, state.buffers, arrivals, currents, step),
             relaxation,
         )
+        populations = grown(self, coefficients, populations, fired)
         slow = _slow.currents(self, coefficients.slow, state.signals, n, 1, own, ALONE)
         slow = jax.tree.map(lambda current: current[0], slow)
         populations = _slow.holding(populations, slow)

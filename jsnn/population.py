@@ -257,7 +257,8 @@ class Population(eqx.Module):
         the surrogate), and `active` `[n]`: the cells within the surrogate's support.
         """
         moved = self.move(coefficients, state, lambda at, y: Current(at, current), dt)
-        return self.finish(coefficients, state, moved, arrivals)
+        state, fired, active = self.finish(coefficients, state, moved, arrivals)
+        return self.grown(coefficients, state, fired), fired, active
 
     def move(
         self, coefficients: Coefficients, state: PopulationState, drive: Drive, dt: float
@@ -321,7 +322,8 @@ class Population(eqx.Module):
         moved: Moved,
         arrivals: Mapping[str, Array],
     ) -> tuple[PopulationState, Array, Array]:
-        """What follows the solver in a step: the state, `fired` and `active`, as from `step`."""
+        """What follows the solver in a step, up to its spikes: the state, `fired` and `active`, as
+        from `step`."""
         neuron, frozen = coefficients.system.neuron, before.refractory > 0
         spikes = moved.spikes
         # (2) arrivals of this slot
@@ -351,9 +353,13 @@ class Population(eqx.Module):
         left = jnp.maximum(state.refractory - 1, 0)
         refractory = jnp.where(fired > 0, coefficients.refractory_steps, left)
         active = self.surrogate.support(margin) & ~frozen
-        growth = self.growth.step(coefficients.growth, before.growth, fired)
-        state = replace(state, cell=cell, refractory=refractory, growth=growth)
-        return state, fired, active
+        return replace(state, cell=cell, refractory=refractory), fired, active
+
+    def grown(
+        self, coefficients: Coefficients, state: PopulationState, fired: Array
+    ) -> PopulationState:
+        """What follows the spikes of a step: calcium and elements."""
+        return replace(state, growth=self.growth.step(coefficients.growth, state.growth, fired))
 
     def receive(
         self,

@@ -253,6 +253,14 @@ def buffer_of(network: Network, record: Mapping[str, Recorder]) -> dict[str, str
     }
 
 
+def sees_growth(network: Network, recorder: Recorder) -> bool:
+    """Whether it takes samples of calcium or of elements."""
+    if not isinstance(recorder, States):
+        return False
+    growth = network.populations[network.part(recorder.cells)[0]].growth
+    return recorder.state in (*growth.states, *growth.counts)
+
+
 def _check_spiking(network: Network, cells: str) -> None:
     name = network.part(cells)[0]
     if not network.populations[name].neuron.is_spiking:

@@ -77,7 +77,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--interval", default="1000", choices=("100", "1000", "10000"))
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--devices", type=int, default=2, help="of jsnn")
+    parser.add_argument("--devices", type=int, default=1, help="of a single run of jsnn")
     parser.add_argument("--courses", metavar="FILE.png", help="where to draw the courses")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of the courses")
     parser.add_argument("--nest", type=int, metavar="SEED", help=argparse.SUPPRESS)
@@ -85,11 +85,12 @@ def main():
     if args.nest is not None:
         nest_here(args.interval, args.nest)
         return
-    options = ("--update-interval", args.interval, "--devices", args.devices)
+    options = ("--update-interval", args.interval)
+    alone = (*options, "--devices", args.devices)
     turns = {"jsnn": [], "sweep": [], "NEST": []}
     for turn in range(args.turns):
         seed = turn + 1
-        turns["jsnn"].append(example("structural_plasticity", seed, *options))
+        turns["jsnn"].append(example("structural_plasticity", seed, *alone))
         turns["sweep"].append(example("structural_plasticity", seed, *options, "--sweep"))
         turns["NEST"].append(peer(__file__, "--interval", args.interval, "--nest", seed))
         for name, own in turns.items():
