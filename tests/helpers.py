@@ -191,7 +191,7 @@ def traces(solution):
 ONE_ROUNDING = jax.__version_info__ < (0, 11)
 ROUNDED = (
     *("'rk4'", "'euler'", "v rk4", "'source'", "'edge'", "'channels'", "v channels"),
-    *("'adex'", "'astrocytes'", "v adex", "ca astrocytes", "sic"),
+    *("'adex'", "'astrocytes'", "v adex", "ca astrocytes", "sic", ".growth"),
 )
 
 
