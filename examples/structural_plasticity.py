@@ -290,7 +290,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="MS",
         help="between two updates of the connectivity",
     )
-    made.add_argument("--neuron", choices=MEMBRANES, default="iaf_psc_alpha", help="its model")
+    made.add_argument(
+        "--neuron",
+        choices=MEMBRANES,
+        default="iaf_psc_alpha",
+        help="its model; iaf_psc_exp, with what the script declares, stays silent",
+    )
     made.add_argument(
         "--sweep",
         action="store_true",

@@ -47,7 +47,10 @@ def build(
     n_edges = edges.n_edges
     weight = _values(where, "weight", projection.weight, n_edges, weight_key, order)
     delay = _delays(where, projection.delay, n_edges, delay_key, order, dt)
-    release, per_edge = _of_sources_or_edges(name, projection.release, edges, release_key, order)
+    release, per_edge = _of_sources_or_edges(
+        *(name, projection.release, edges, release_key, order),
+        grows=projection.growing is not None,
+    )
     new = _of_new(where, projection, populations, pres, posts, per_edge, dt)
     built = {}
     single = len(pres) == len(posts) == 1
@@ -124,6 +127,13 @@ def _of_new(
             if element not in elements:
                 kind = f"element of population {population!r}"
                 raise ValueError(f"{where}: {unknown(kind, element, elements)}")
+    for pre, low, high in pres:
+        for post, first, last in posts:
+            if rule.pre == rule.post and pre == post and low < last and first < high:
+                raise ValueError(
+                    f"{where}: {rule.pre!r} of the same cells of {pre!r} would be at both ends; "
+                    "give sources and targets elements of two kinds"
+                )
     if per_edge:
         raise ValueError(
             f"{where}: a release with parameters of each edge does not go with growing synapses; "
@@ -291,13 +301,20 @@ def _values(
 
 
 def _of_sources_or_edges(
-    name: str, release: Release, edges: Edges, key: Array, order: np.ndarray | None
+    name: str,
+    release: Release,
+    edges: Edges,
+    key: Array,
+    order: np.ndarray | None,
+    *,
+    grows: bool,
 ) -> tuple[Release, bool]:
     """A release with its parameters as scalars and `[n_pre]`, or, if any is given by edge, as
     scalars and `[n_edges]` in storage order; and which of the two."""
     made, of_edges = {}, set()
     in_order = order is None or np.array_equal(order, np.arange(edges.n_edges))
-    one_each = in_order and bool(np.all(np.diff(np.asarray(edges.row_ptr)) == 1))
+    # Where both are meant alike, or edges come and go and have no parameters of their own
+    is_known = grows or (in_order and bool(np.all(np.diff(np.asarray(edges.row_ptr)) == 1)))
     for i, (what, value) in enumerate(vars(release).items()):
         shape = np.shape(value)
         if is_distribution(value) or (shape == (edges.n_edges,) and shape != (edges.n_pre,)):
@@ -306,7 +323,7 @@ def _of_sources_or_edges(
                 f"projection {name!r}", f"release: {what}", value, edges.n_edges, own, order
             )
             of_edges.add(what)
-        elif shape == (edges.n_edges,) and not one_each:
+        elif shape == (edges.n_edges,) and not is_known:
             raise ValueError(
                 f"projection {name!r}: release: {what} has {shape[0]} numbers, and there are as "
                 "many sources as edges: it is not known of which they are; leave out sources "

@@ -44,8 +44,8 @@ def lesion(
     gap junction a dead cell is still seen, as a membrane that stands still. It is the state that
     keeps cells silent: what `init` of the network returned makes lives, and has no elements there.
 
-    Raises `ValueError` or `TypeError` for unknown addresses, an index that is out of range, and
-    cells that do not fire.
+    Raises `ValueError` or `TypeError` for unknown addresses, an index that is out of range, cells
+    that do not fire, and those with channels, whose membranes never stand still.
     """
     if not isinstance(network, Network):
         raise TypeError(f"network={shortened(network)} is no network")
@@ -53,6 +53,11 @@ def lesion(
     population, among = network.populations[name], chosen(index)
     if not population.neuron.is_spiking:
         raise ValueError(f"cells: {cells!r} are no neurons; give cells that fire")
+    if not population.neuron.frozen:
+        raise ValueError(
+            f"cells: {cells!r} are {type(population.neuron).__name__} cells, whose membranes never "
+            "stand still; take their synapses and input away instead"
+        )
     check_index(among, cells, high - low, "cells")
     state = check_state(network, state)
     dead = np.zeros(population.n, bool)

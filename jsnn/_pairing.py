@@ -91,6 +91,7 @@ def by_distance(
 ) -> Pairs:
     """The elements of sources, in random order, each with one that is left of the `vacant` ones of
     targets `[n_post]`; where identities of sources and targets are given, not of its own cell."""
+    law = lax.stop_gradient(law)  # who finds whom has none
     order = shuffled(keys[0], pre)
     # The middle of one of 2^24 intervals: never 0, so that nothing without weight is drawn
     words = random_words(keys[1], order.cell, order.number)

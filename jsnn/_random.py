@@ -51,15 +51,15 @@ def threefry_by_loop(key: Array, high: Array, low: Array) -> tuple[Array, Array]
     added = keys[(groups + 1) % 3], (keys[(groups + 2) % 3].T + (groups + 1).astype(np.uint32)).T
     rotations = jnp.asarray(np.asarray(_ROTATIONS, np.uint32)[groups % 2])
 
-    def four(words: tuple[Array, Array], group: tuple[Array, Array]) -> Any:
-        (x, y), (added, rotations) = words, group
+    def four(words: tuple[Array, Array], group: tuple[Array, Array, Array]) -> Any:
+        (x, y), (to_x, to_y, rotations) = words, group
         for i in range(4):
             x = x + y
             y = ((y << rotations[i]) | (y >> (np.uint32(32) - rotations[i]))) ^ x
-        return (x + added[0], y + added[1]), None
+        return (x + to_x, y + to_y), None
 
     high, low = jnp.broadcast_arrays(high, low)
-    return lax.scan(four, (high + keys[0], low + keys[1]), (added, rotations))[0]
+    return lax.scan(four, (high + keys[0], low + keys[1]), (*added, rotations))[0]
 
 
 def cell_words(key: Array, steps: Array, first_cell: Array | int, n: int) -> Array:

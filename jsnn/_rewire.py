@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jsnn._math import shortened
+from jsnn._memory import check_memory
 from jsnn._pairing import (
     Pairs,
     at_random,
@@ -20,11 +22,11 @@ from jsnn._pairing import (
     lost,
     random_words,
 )
-from jsnn._store import New, Store
+from jsnn._store import New, Store, n_bytes
 from jsnn.growth import Values, connected
 from jsnn.population import Population
 from jsnn.projection import Synapses
-from jsnn.rewire import ByDistance, Rewiring
+from jsnn.rewire import MOST_ROOM, ByDistance, Rewiring
 from jsnn.rewire import Growing as Rule
 from jsnn.state import NEVER, State
 
@@ -96,7 +98,7 @@ class Side(NamedTuple):
         return self.put(states, z + jnp.where(n_gained > 0, short, 0), n)
 
 
-class Growing(NamedTuple):
+class Grows(NamedTuple):
     """A growing projection: its synapses between one part and another, by name, and its sides."""
 
     name: str
@@ -112,14 +114,14 @@ class Growing(NamedTuple):
         return own.rule
 
 
-def growing(net: Parts) -> list[Growing]:
+def growing(net: Parts) -> list[Grows]:
     """All growing projections of a network, in their order."""
     found: dict[str, dict[str, Synapses]] = {}
     for name, own in net.synapses.items():
         if own.grown is not None:
             found.setdefault(own.grown.projection, {})[name] = own
     return [
-        Growing(name, own, _side(net, own, True), _side(net, own, False))
+        Grows(name, own, _side(net, own, True), _side(net, own, False))
         for name, own in found.items()
     ]
 
@@ -200,7 +202,7 @@ class _Edges(NamedTuple):
     number: Array  # of each, among those of its source
 
     @classmethod
-    def of(cls, growing: Growing, stores: Mapping[str, Store]) -> "_Edges":
+    def of(cls, growing: Grows, stores: Mapping[str, Store]) -> "_Edges":
         ends, several = [], len(growing.synapses)
         for i, (name, own) in enumerate(growing.synapses.items()):
             assert own.grown is not None
@@ -217,7 +219,7 @@ class _Edges(NamedTuple):
 
 
 def _rewire(
-    growing: Growing, keys: Array, states: States, stores: Mapping[str, Store]
+    growing: Grows, keys: Array, states: States, stores: Mapping[str, Store]
 ) -> tuple[States, dict[str, Store], Array]:
     edges = _Edges.of(growing, stores)
     states, keep = _lose(growing, keys[:2], edges, states)
@@ -230,7 +232,7 @@ def _rewire(
     return states, new, full
 
 
-def _lose(growing: Growing, keys: Array, edges: _Edges, states: States) -> tuple[States, Array]:
+def _lose(growing: Grows, keys: Array, edges: _Edges, states: States) -> tuple[States, Array]:
     """Elements that are gone take their synapses with them, those of sources first. Returns which
     edges are left, too."""
     sides = ((growing.pre, edges.pre), (growing.post, edges.post))
@@ -253,7 +255,7 @@ def _lose(growing: Growing, keys: Array, edges: _Edges, states: States) -> tuple
 
 
 def _pair(
-    growing: Growing, keys: Array, edges: _Edges, states: States, room: int
+    growing: Grows, keys: Array, edges: _Edges, states: States, room: int
 ) -> tuple[Pairs, Array]:
     """Vacant elements find each other; and whether there was no room to list them."""
     pre, post, rule = growing.pre, growing.post, growing.rule
@@ -276,7 +278,7 @@ def _pair(
 
 
 def _put(
-    growing: Growing, stores: Mapping[str, Store], keep: Array, pairs: Pairs, full: Array
+    growing: Grows, stores: Mapping[str, Store], keep: Array, pairs: Pairs, full: Array
 ) -> tuple[dict[str, Store], Array]:
     """The edges that are left, and, if there is room for all of them, new ones; and whether there
     was none."""
@@ -303,11 +305,35 @@ def _counted(cells: Array, real: Array, n: int) -> Array:
 
 def with_room(net: Parts, before: State, after: State) -> State | None:
     """The state before a run with more room for what had none in it; None if all had room, or
-    lacked it from the start."""
-    made = {}
+    lacked it from the start. Raises if there is no memory for more."""
+    made, needs = {}, {}
     for own in growing(net):
         label = f"projection/{own.name}"
         if int(before.status[label]) == NEVER and int(after.status[label]) != NEVER:
             for name in own.synapses:
-                made[name] = before.edges[name].grown(_MORE * before.edges[name].capacity)
+                store = before.edges[name]
+                room = _MORE * store.capacity
+                sides = f"{own.pre.element!r} or {own.post.element!r}"
+                what = f"projection {name!r}: room for {room:.3g} synapses or vacant {sides}"
+                if room > MOST_ROOM:
+                    raise ValueError(f"{what} is more than {MOST_ROOM}; let fewer elements grow")
+                needs[what] = n_bytes(room, store.row_ptr.size, True, True)
+                made[name] = partial(store.grown, room)
+    check_memory(needs)
+    made = {name: grown() for name, grown in made.items()}
     return replace(before, edges={**before.edges, **made}) if made else None
+
+
+def edges_of(net: Parts, state: State | None) -> dict[str, Store]:
+    """The edges of growing projections in a state, if there is one."""
+    if state is None:
+        return {}
+    if not isinstance(state, State):
+        raise TypeError(f"state={shortened(state)} is no state; give that of a solution")
+    wanted = {name for own in growing(net) for name in own.synapses}
+    if wanted != set(state.edges):
+        raise ValueError(
+            f"state is of another network: its edges are {sorted(state.edges)}, and this network's "
+            f"{sorted(wanted)}"
+        )
+    return state.edges

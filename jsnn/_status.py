@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsnn._math import concrete, real_dtype, shortened
-from jsnn._rewire import Growing, growing
+from jsnn._rewire import Grows, growing
 from jsnn.delivery import EventDriven
 from jsnn.exchange import WaveformRelaxation
 from jsnn.network import Network
@@ -133,7 +133,7 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
     return replace(state, buffers=buffers, releases=releases)
 
 
-def _room(own: Growing, state: State) -> int:
+def _room(own: Grows, state: State) -> int:
     return max(state.edges[name].capacity for name in own.synapses)
 
 

@@ -46,8 +46,8 @@ def between_updates(
         grown = {}
         for name, own in network.synapses.items():
             if own.grown is not None:
-                begin = None if network.mesh is None else first[own.post[0]]
-                grown[name] = own.rows_of_store(state.edges[name], begin, local[own.post[0]])
+                low = None if network.mesh is None else first[own.post[0]]
+                grown[name] = own.rows_of_store(state.edges[name], low, local[own.post[0]])
         return (state, buffers, counts), {**rows, **grown}
 
     if not isinstance(network.delivery, EventDriven):  # blocks of one step

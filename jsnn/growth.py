@@ -118,8 +118,10 @@ class SynapticElements(eqx.Module):
     **Arguments:**
 
     - `curve`: how their growth depends on calcium: `Linear`, `Gaussian` or `Sigmoid`.
-    - `growth_rate`: elements / ms, a scalar or `[n]`; 0 on cells that have none.
-    - `tau_vacant`: the part of the vacant elements, between 0 and 1, that every update takes away.
+    - `growth_rate`: elements / ms, a scalar or `[n]`; 0 on cells that have none, and below 0 where
+      the curve is to be turned over.
+    - `tau_vacant`: NEST's name for a fraction, not a time: the part of the vacant elements, between
+      0 and 1, that every update takes away.
     - `continuous`: whether a cell with less than one element has any; it matters only where a
       source loses synapses, which it does not lose to a target that has none.
 

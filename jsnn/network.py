@@ -33,7 +33,7 @@ from jsnn._math import (
 from jsnn._memory import check_buffers, check_plan
 from jsnn._parts import Parts, check_kinds, checked_parts
 from jsnn._random import key_words
-from jsnn._rewire import connect_first, growing, rewired_state
+from jsnn._rewire import connect_first, edges_of, growing, rewired_state
 from jsnn._slow import SlowConnections, SlowCurrents
 from jsnn.coupling import Coupling, GapConnections, GapJunction, Junctions, groups
 from jsnn.delivery import Delivery, EventDriven, not_differentiable, segment_sum_step
@@ -216,7 +216,7 @@ class Network(eqx.Module):
         """Edges, weights and delays by projection, and edges and conductances, or weights and
         delays, by coupling, in storage order (by source, then target); of projections that grow,
         those of a state, or of the start."""
-        edges = {} if state is None else state.edges
+        edges = edges_of(self, state)
         found: dict[str, Connections | GapConnections | SlowConnections] = {
             name: own.connections(self.dt, edges.get(name)) for name, own in self.synapses.items()
         }

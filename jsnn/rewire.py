@@ -76,7 +76,7 @@ class ByDistance(eqx.Module):
         post = pre if post is None else post
         for name, value in (("pre", pre), ("post", post)):
             check_number(name, value)
-            if np.ndim(value) not in (1, 2):
+            if np.ndim(value) not in (1, 2) or 0 in np.shape(value):
                 raise ValueError(
                     f"{name} has shape {np.shape(value)}; give [n] or [n, dimensions] positions"
                 )
@@ -109,6 +109,7 @@ class ByDistance(eqx.Module):
 
 
 Pairing = AtRandom | ByDistance
+MOST_ROOM = 2**30
 
 
 class Growing(eqx.Module):
@@ -119,10 +120,10 @@ class Growing(eqx.Module):
     - `pre`, `post`: the names of the elements of sources and targets that its synapses join.
     - `weight`, `delay`: of new synapses, scalars, in pA, nS or mV, and ms; the projection's, where
       those are scalars.
-    - `capacity`: for how many synapses there is room at first, and for how many vacant elements of
-      either side at an update. `run` makes more when it is needed; `simulate` makes no synapses in
-      an update that lacks room, and reports it. Chosen from the numbers of cells and edges if left
-      out. It changes nothing else.
+    - `capacity`: for how many synapses there is room at first (of lists of populations, between
+      each and each), and for how many vacant elements of either side at an update. `run` makes more
+      when it is needed; `simulate` makes no synapses in an update that lacks room, and reports it.
+      Chosen from the numbers of cells and edges if left out. It changes nothing else.
     - `autapses`, `multapses`: whether a cell may connect to itself, and a pair more than once. A
       pair of elements that may not be joined stays vacant until the next update.
     - `pairing`: `AtRandom()` or `ByDistance(...)`.
@@ -161,8 +162,8 @@ class Growing(eqx.Module):
         capacity = plain(capacity)
         if capacity is not None and (isinstance(capacity, bool) or not isinstance(capacity, int)):
             raise TypeError(f"capacity={capacity!r} is not an integer; give a number of synapses")
-        if capacity is not None and not 0 < capacity < 2**30:
-            raise ValueError(f"capacity={capacity}: give at least 1, and fewer than {2**30}")
+        if capacity is not None and not 0 < capacity <= MOST_ROOM:
+            raise ValueError(f"capacity={capacity}: give at least 1, and at most {MOST_ROOM}")
         for name, value in (("weight", weight), ("delay", delay)):
             if value is not None:
                 check_scalar(name, value)

@@ -232,3 +232,10 @@ def test_things_that_are_no_networks(grown):
         jsnn.lesion(alone, state, "cells")
     with pytest.raises(ValueError, match="'glia' are no neurons"):
         jsnn.lesion(glia, glia.init(jax.random.key(1)), "glia")
+
+
+def test_membranes_that_never_stand_still():
+    cells = {"hh": jsnn.nest.hh_psc_alpha(2)}
+    net = jsnn.Network(cells, dt=0.1, key=jax.random.key(1))
+    with pytest.raises(ValueError, match="'hh' are HodgkinHuxley cells, whose membranes never"):
+        jsnn.lesion(net, net.init(jax.random.key(1)), "hh")

@@ -181,7 +181,7 @@ def test_pairs_are_uniform():
     some = expected > 0
     assert counts[~some].sum() == 0
     chi2 = np.sum((counts[some] - expected[some]) ** 2 / expected[some])
-    dof = (np.count_nonzero(axon) - 0) * (np.count_nonzero(dendrite) - 1)
+    dof = np.count_nonzero(axon) * (np.count_nonzero(dendrite) - 1)
     # Drawn without replacement, so a little less than independent draws would have
     assert 1e-3 < stats.chi2.sf(chi2, dof) and chi2 / dof > 0.7
 
@@ -593,9 +593,11 @@ def test_batches(net, reference):
         assert_same(own.populations, alone.state.populations, programs=2)
 
 
-def test_gradient_of_a_network_that_grows():
+@pytest.mark.parametrize("near", [False, True])
+def test_gradient_of_a_network_that_grows(near):
     """Of the weight of the synapses that are there at the start, and of how fast calcium decays."""
-    net = lively(delivery=jsnn.SegmentSum(), weight=40.0)
+    new = {"pairing": ByDistance(2.0, np.arange(15.0), np.arange(30.0))} if near else {}
+    net = lively(delivery=jsnn.SegmentSum(), weight=40.0, new={"weight": 40.0, **new})
     state = net.init(jax.random.key(2))
 
     def loss(net):

@@ -40,13 +40,17 @@ def network(growing=None, rewiring=None, elements=("axon", "dendrite"), **given)
     )
 
 
-def updates(net, axon, dendrite, n):
-    """The edges that n keys make of vacant elements, a store with a first axis."""
+def with_elements(net, axon, dendrite):
     start = net.init(jax.random.key(1))
     growth = start.populations["cells"].growth
     growth |= {"axon": jnp.asarray(axon, float), "dendrite": jnp.asarray(dendrite, float)}
     own = replace(start.populations["cells"], growth=growth)
-    start = replace(start, populations={"cells": own})
+    return replace(start, populations={"cells": own})
+
+
+def updates(net, axon, dendrite, n):
+    """The edges that n keys make of vacant elements, a store with a first axis."""
+    start = with_elements(net, axon, dendrite)
     one = lambda key: rewired_state(net, replace(start, key=key)).edges["p"]  # noqa: E731
     keys = jax.vmap(lambda k: net.init(k).key)(jax.random.split(jax.random.key(3), n))
     return eqx.filter_jit(jax.vmap(one))(keys)
@@ -113,7 +117,6 @@ def test_positions_over_a_list():
         )
         for name, n in (("a", 4), ("b", 2))
     }
-    growing = Growing("axon", "dendrite", pairing=ByDistance(0.05, at))
     net = jsnn.Network(
         cells,
         {
@@ -129,7 +132,6 @@ def test_positions_over_a_list():
         key=jax.random.key(1),
         rewiring=Rewiring(10.0),
     )
-    assert growing.pairing.post.shape == (6, 1)
     state = rewired_state(net, net.init(jax.random.key(1)))
     found = net.connections(state)
     for pre, post, n in (("a", "a", 4), ("b", "b", 2), ("a", "b", 0), ("b", "a", 0)):
@@ -155,6 +157,9 @@ GIVEN = Growing("axon", "dendrite")
         (lambda: ByDistance(1.0, np.zeros((2, 2, 2))), ValueError, "positions"),
         (lambda: ByDistance(1.0, np.zeros((3, 2)), np.zeros((3, 1))), ValueError, "dimensions"),
         (lambda: ByDistance(1.0, np.zeros((3, 2)), period=[1, 1, 1]), ValueError, "period has"),
+        (lambda: ByDistance(1.0, []), ValueError, r"pre has shape \(0,\); give"),
+        (lambda: ByDistance(1.0, np.zeros((3, 0))), ValueError, "give .* positions"),
+        (lambda: network(Growing("axon", "axon")), ValueError, "'axon' of the same cells"),
         (lambda: ByDistance(1.0, [0.0, np.inf]), ValueError, "not finite"),
         (lambda: Rewiring(0.0), ValueError, "interval=0.0 must be above 0"),
         (lambda: Rewiring("often"), TypeError, "interval='often' is not a number"),
@@ -191,6 +196,32 @@ GIVEN = Growing("axon", "dendrite")
 def test_what_is_refused(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_edges_of_what_is_no_state_of_it():
+    net = network()
+    with pytest.raises(TypeError, match="state='x' is no state; give that of a solution"):
+        net.connections("x")
+    other = jsnn.Network({"cells": jsnn.nest.iaf_psc_exp(2)}, dt=0.1, key=jax.random.key(1))
+    with pytest.raises(ValueError, match=r"edges are \[\], and this network's \['p'\]"):
+        net.connections(other.init(jax.random.key(1)))
+
+
+def test_a_release_of_each_source():
+    """As many sources as edges are no riddle: edges that come and go have no parameters."""
+    u = np.linspace(0.1, 0.9, N)
+    release = TsodyksMarkram(u, 100.0, 10.0)
+    net = network(rule=Pairs(np.zeros(N, int), np.arange(N)), release=release)
+    np.testing.assert_allclose(net.synapses["p"].release.U, u, rtol=1e-6)
+
+
+def test_more_elements_than_can_be_listed(monkeypatch):
+    """A run does not ask for ever more room."""
+    monkeypatch.setattr("jsnn._rewire.MOST_ROOM", 1000)
+    net = network(Growing("axon", "dendrite", capacity=100))
+    state = with_elements(net, np.full(N, 30.0), np.ones(N))
+    with pytest.raises(ValueError, match="1.6e.03 synapses or vacant 'axon' or 'dendrite' is more"):
+        jsnn.run(net, 1.0, state=state, progress=False)
 
 
 def test_growing_without_rewiring():

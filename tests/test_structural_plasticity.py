@@ -64,7 +64,7 @@ def courses(name, seed, seconds):
 
 
 @pytest.mark.parametrize(
-    ("name", "seconds"), [("1000", 200), ("10000", 60), ("100", 40), ("exp", 40)]
+    ("name", "seconds"), [("1000", 200), ("10000", 120), ("100", 60), ("exp", 15)]
 )
 def test_published_network(name, seconds):
     """Calcium and connections at every second within four standard deviations of NEST's seeds,
@@ -77,6 +77,8 @@ def test_published_network(name, seconds):
         spread = np.maximum(theirs.std(0, ddof=1), np.maximum(0.02 * theirs.mean(0), least))
         off = np.abs(found[what] - theirs.mean(0)) / spread
         assert off.max() < 4, (what, off.argmax(), off.max())
+    if name == "exp":  # it never fires, and without calcium nothing grows
+        assert not np.any(list(found.values()))
     if name == "1000":
         assert found["ca_exc"][-1] == pytest.approx(example.EPS_EXC, rel=0.04)
         assert found["ca_inh"][-1] == pytest.approx(example.EPS_INH, rel=0.04)
@@ -96,7 +98,7 @@ def run_example(*options):
 def test_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", sys.argv)
     files = {name: tmp_path / f"out.{name}" for name in ("eps", "json", "npz")}
-    options = ("--scale", 0.05, "--duration", 3000, "--update-interval", 100, "--devices", 1)
+    options = ("--scale", 0.05, "--duration", 16000, "--update-interval", 100, "--devices", 1)
     run_example(*options, "--plot", files["eps"], "--json", files["json"], "--save", files["npz"])
     assert "Simulation finished successfully" in capsys.readouterr().out
     assert files["eps"].read_bytes().startswith(b"%!PS-Adobe")
@@ -105,7 +107,7 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     assert set(numbers["rates"]) == {"exc", "inh"}
     with np.load(files["npz"]) as saved:
         assert set(NAMES) <= set(saved.files)
-        np.testing.assert_array_equal(saved["times"], [1000.0, 2000.0, 3000.0])
+        np.testing.assert_array_equal(saved["times"], 1000.0 * np.arange(1, 17))
         n_spikes = saved["t_exc"].size + saved["t_inh"].size
     assert n_spikes == numbers["n_spikes"] > 100
     # The same growth rate in a sweep gives the same
@@ -114,7 +116,9 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     at = swept["growth_factors"].index(1.0)
     assert swept["at_end"][at]["connections_exc"] == numbers["connections_exc"]
     assert swept["at_end"][at]["ca_exc"] == pytest.approx(numbers["ca_exc"], rel=1e-5)
-    assert len({own["ca_inh"] for own in swept["at_end"]}) > 1 or numbers["connections_exc"] == 0
+    assert numbers["connections_exc"] > 10
+    grown = [own["connections_exc"] for own in swept["at_end"]]
+    assert grown[0] < grown[at] < max(grown)
 
 
 @pytest.mark.parametrize(

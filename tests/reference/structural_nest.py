@@ -29,7 +29,7 @@ import nest
 import numpy as np
 
 INTERVALS = {"1000": 1000.0, "10000": 10000.0, "100": 100.0, "exp": 1000.0}  # ms
-SEEDS = {"1000": range(1, 6), "10000": range(1, 5), "100": range(1, 5), "exp": range(1, 3)}
+SEEDS = {"1000": range(1, 12), "10000": range(1, 5), "100": range(1, 5), "exp": range(1, 3)}
 N_EXC, N_INH = 800, 200
 DT, DURATION, EVERY = 0.1, 200000.0, 1000.0  # ms
 MEMBRANE = {
