@@ -261,7 +261,10 @@ def run_sweep(args: argparse.Namespace, net: jsnn.Network) -> dict[str, Any]:
     steps = round(args.duration / net.dt)
     key, devices = jax.random.key(args.seed), args.devices
     start = time.perf_counter()
-    run = jax.jit(lambda factors: sweep(net, factors, key, steps, devices))
+    run = jax.jit(
+        lambda factors: sweep(net, factors, key, steps, devices),
+        compiler_options=jsnn.COMPILER_OPTIONS,
+    )
     compiled = run.lower(jnp.asarray(SWEEP)).compile()
     compile_s = time.perf_counter() - start
     start = time.perf_counter()

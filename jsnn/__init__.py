@@ -19,6 +19,7 @@ from jsnn import surrogate as surrogate
 from jsnn import tripartite as tripartite
 from jsnn._lesion import lesion as lesion
 from jsnn._run import run as run
+from jsnn._simulate import COMPILER_OPTIONS as COMPILER_OPTIONS
 from jsnn._simulate import Solution as Solution
 from jsnn._simulate import simulate as simulate
 from jsnn.delivery import EventDriven as EventDriven

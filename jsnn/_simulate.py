@@ -249,16 +249,20 @@ def _advance(
 
 advance = eqx.filter_jit(_advance)
 
-# The same for the host's loop. Vectors of 512 bits are worth a fifth of the time on CPUs that have
-# them; LLVM splits them on others. And XLA would cut kernels over its threads that take less time
-# than to wake one: 4,000 cells, a step at a time, take twice as long so. What is to use several
-# cores is divided over devices. JAX takes such options at the outermost `jit` only.
+COMPILER_OPTIONS = {
+    "xla_cpu_prefer_vector_width": "512",
+    "xla_disable_hlo_passes": "cpu-parallel-task-assigner",
+}
+"""What `run` compiles with: `jax.jit(..., compiler_options=jsnn.COMPILER_OPTIONS)`, on CPU.
+
+Vectors of 512 bits are worth a fifth of the time on CPUs that have them; LLVM splits them on
+others. And XLA would cut kernels over its threads that take less time than to wake one: 4,000
+cells, a step at a time, take twice as long so. What is to use several cores is divided over
+devices. JAX takes such options at the outermost `jit` only."""
+
+# The same for the host's loop
 advance_from_host = eqx.filter_jit(  # pyright: ignore[reportCallIssue]
-    _advance,
-    compiler_options={
-        "xla_cpu_prefer_vector_width": "512",
-        "xla_disable_hlo_passes": "cpu-parallel-task-assigner",
-    },
+    _advance, compiler_options=COMPILER_OPTIONS
 )
 
 
