@@ -223,11 +223,15 @@ def sweep(
         own = eqx.tree_at(rates, net, [factor * rate for rate in rates(net)])
         return jsnn.simulate(own, own.init(key), steps, record)
 
-    several = jax.vmap(one)
-    if devices > 1 and len(factors) % devices == 0:
-        mesh = jax.make_mesh((devices,), ("factors",))
-        part: Any = jax.sharding.PartitionSpec("factors")
-        several = jax.shard_map(several, mesh=mesh, in_specs=part, out_specs=part, check_vma=False)
+    among = jax.devices()[: devices if len(factors) % devices == 0 else 1]
+    part: Any = jax.sharding.PartitionSpec("factors")
+    several = jax.shard_map(
+        jax.vmap(one),
+        mesh=jax.sharding.Mesh(np.asarray(among), ("factors",)),
+        in_specs=part,
+        out_specs=part,
+        check_vma=False,
+    )
     return several(jnp.asarray(factors))
 
 
