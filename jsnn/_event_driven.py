@@ -38,25 +38,40 @@ def deliver(layout: Layout):
     the buffers of all the others at every turn. One after the other costs the sum of the events.
     """
     alone = custom_vmap(functools.partial(_deliver, layout))
+    lanes = custom_vmap(functools.partial(_deliver_lanes, layout))
+    lanes.def_vmap(functools.partial(_one_after_other, lanes))
 
     @alone.def_vmap
-    def _(axis_size, in_batched, *arguments):
-        leaves, structure = jax.tree.flatten(arguments)
-        batched = jax.tree.leaves(in_batched)
-        mapped = [leaf for leaf, is_batched in zip(leaves, batched, strict=True) if is_batched]
-
-        def one(mapped):
-            mapped = iter(mapped)
-            mixed = [
-                next(mapped) if is_batched else leaf
-                for leaf, is_batched in zip(leaves, batched, strict=True)
-            ]
-            return alone(*jax.tree.unflatten(structure, mixed))
-
-        made = lax.map(one, mapped)
-        return made, jax.tree.map(lambda _: True, made)
+    def _(axis_size, in_batched, buffer, state, words, first_step, edges, release):
+        n_values = axis_size * layout.slots * layout.n
+        if state is not None or layout.per_edge or n_values >= 2**31:
+            arguments = (buffer, state, words, first_step, edges, release)
+            return _one_after_other(alone, axis_size, in_batched, *arguments)
+        buffer, words = (
+            leaf if is_batched else jnp.broadcast_to(leaf, (axis_size, *leaf.shape))
+            for leaf, is_batched in ((buffer, in_batched[0]), (words, in_batched[2]))
+        )
+        return (lanes(buffer, words, first_step, edges), None), (True, None)
 
     return alone
+
+
+def _one_after_other(function: Any, axis_size: int, in_batched: Any, *arguments: Any) -> Any:
+    """A batching rule: the members of the batch by themselves."""
+    leaves, structure = jax.tree.flatten(arguments)
+    batched = jax.tree.leaves(in_batched)
+    mapped = [leaf for leaf, is_batched in zip(leaves, batched, strict=True) if is_batched]
+
+    def one(mapped):
+        mapped = iter(mapped)
+        mixed = [
+            next(mapped) if is_batched else leaf
+            for leaf, is_batched in zip(leaves, batched, strict=True)
+        ]
+        return function(*jax.tree.unflatten(structure, mixed))
+
+    made = lax.map(one, mapped)
+    return made, jax.tree.map(lambda _: True, made)
 
 
 def _deliver(
@@ -68,11 +83,9 @@ def _deliver(
     edges: tuple,
     release: Any,
 ) -> tuple[Array, ReleaseState | None]:
-    edges, first_pre, n_pre = Edges(*edges), layout.first_pre, layout.n_pre
-    low, high = first_pre // WORD, -(-(first_pre + n_pre) // WORD)
-    words = words[:, low:high] & _edge_mask(first_pre - low * WORD, n_pre, high - low)
     # The buffer stays flat inside the loops: a row of it taken out and put back costs twice.
-    arguments = (buffer.reshape(-1), state, words, first_step, edges, release)
+    words = _own_words(layout, words)
+    arguments = (buffer.reshape(-1), state, words, first_step, Edges(*edges), release)
     in_rounds = functools.partial(_in_rounds, layout)
     if layout.per_edge:
         made = in_rounds(*arguments)
@@ -80,6 +93,35 @@ def _deliver(
         one = functools.partial(one_by_one, layout)
         made = lax.platform_dependent(*arguments, cpu=one, default=in_rounds)
     return made[0].reshape(layout.slots, layout.n), made[1]
+
+
+def _deliver_lanes(
+    layout: Layout, buffer: Array, words: Array, first_step: Array, edges: tuple
+) -> Array:
+    """Without releases, for a batch: buffers `[lanes, slots, n]`, words `[lanes, steps, m]`; step
+    and edges with lanes or without."""
+    rest = (_own_words(layout, words), first_step, Edges(*edges))
+
+    def on_cpu(buffer, words, first_step, edges):
+        return one_by_one(layout, buffer.reshape(-1), None, words, first_step, edges, None)[0]
+
+    def elsewhere(buffer, words, first_step, edges):
+        def one(buffer, words, first_step, edges):
+            return _in_rounds(layout, buffer.reshape(-1), None, words, first_step, edges, None)[0]
+
+        in_batched = (True, True, first_step.ndim > 0, jax.tree.map(lambda x: x.ndim > 1, edges))
+        arguments = (buffer, words, first_step, edges)
+        return _one_after_other(one, buffer.shape[0], in_batched, *arguments)[0].reshape(-1)
+
+    made = lax.platform_dependent(buffer, *rest, cpu=on_cpu, default=elsewhere)
+    return made.reshape(buffer.shape)
+
+
+def _own_words(layout: Layout, words: Array) -> Array:
+    """Of packed spikes `[..., steps, m]` of a population those of a projection's sources."""
+    first_pre, n_pre = layout.first_pre, layout.n_pre
+    low, high = first_pre // WORD, -(-(first_pre + n_pre) // WORD)
+    return words[..., low:high] & _edge_mask(first_pre - low * WORD, n_pre, high - low)
 
 
 def _in_rounds(

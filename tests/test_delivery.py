@@ -175,6 +175,58 @@ def test_vmap_equals_one_by_one(way):
     np.testing.assert_array_equal(2 * scaled[0], scaled[1])
 
 
+@pytest.mark.parametrize("own", ["nothing", "weights", "edges", "edges and delays"])
+def test_lanes_with_edges_of_their_own(way, own):
+    """Sources that begin within a word, targets within a population, and a batch of batches."""
+    rng = np.random.default_rng(8)
+    n_pre, n_post, n_edges, first_pre = 70, 30, 400, 37
+    lanes = [
+        rows_of(
+            rng.integers(0, n_pre, n_edges),
+            rng.integers(0, n_post, n_edges),
+            n_pre,
+            n_post,
+            None if own == "nothing" else rng.normal(size=n_edges),
+            rng.integers(1, 5, n_edges) if own == "edges and delays" else 3,
+            offset=11,
+            chunk=n_edges,
+        )
+        for _ in range(6)
+    ]
+    parts = {"nothing": (), "weights": ("weight",)}.get(own, ("row_ptr", "post", "weight", "delay"))
+    if own in ("nothing", "weights"):
+        lanes = [dataclasses.replace(lanes[0], weight=lane.weight) for lane in lanes]
+    lanes = [dataclasses.replace(lane, max_row=n_edges) for lane in lanes]  # a number for all
+    fired = rng.random((6, 3, 128)) < np.array([0, 0.02, 0.1, 0.3, 0.7, 1])[:, None, None]
+    buffers = rng.normal(size=(6, 7, 50)).astype(np.float32)
+    leaves = {name: [getattr(lane, name) for lane in lanes] for name in parts}
+    leaves = {name: jnp.stack(of) for name, of in leaves.items() if of[0] is not None}
+    words = jnp.stack([spikes.pack(jnp.asarray(one)) for one in fired])
+
+    def run(buffer, words, leaves):
+        rows = dataclasses.replace(lanes[0], **leaves)
+        return EventDriven()(buffer, None, words, rows, first_pre, jnp.int32(9), 0.1)[0]
+
+    given = (jnp.asarray(buffers), words, leaves)
+    found = jax.jit(jax.vmap(run))(*given)
+    nested = jax.tree.map(lambda leaf: leaf.reshape(2, 3, *leaf.shape[1:]), given)
+    np.testing.assert_array_equal(
+        jax.jit(jax.vmap(jax.vmap(run)))(*nested).reshape(found.shape), found
+    )
+    for i, lane in enumerate(lanes):
+        wanted = deliver(lane, fired[i], first_pre, buffers[i], 9)
+        np.testing.assert_array_equal(found[i], wanted)
+        assert np.any(wanted != buffers[i]) == np.any(fired[i][:, first_pre : first_pre + n_pre])
+    shared = jax.jit(jax.vmap(lambda buffer: run(buffer, words[3], leaves_of(leaves, 3))))(
+        given[0]
+    )  # the same spikes into each
+    np.testing.assert_array_equal(shared[3], found[3])
+
+
+def leaves_of(leaves, i):
+    return {name: leaf[i] for name, leaf in leaves.items()}
+
+
 def released_by_hand(rows, fired, first_pre, buffer, first_step, dt=0.1):
     """`TsodyksMarkram` as defined, spike by spike and edge by edge."""
     out, row_ptr = np.array(buffer, np.float64), np.asarray(rows.row_ptr)
