@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array, lax
 
 from jsnn._random import threefry_by_loop
+from jsnn._sorting import in_order, order_of
 from jsnn.rewire import ByDistance
 
 
@@ -34,7 +35,9 @@ def lost(words: Array, cell: Array, eligible: Array, n_lost: Array) -> Array:
     fewer. `cell` `[n_edges]` is the end of each edge that loses it."""
     n, numbers = n_lost.shape[0], jnp.arange(cell.shape[0])
     cell = jnp.where(eligible & (n_lost[cell] > 0), cell, n)
-    cell, _, edge = lax.sort((cell, words, numbers), num_keys=2, is_stable=True)
+    edge = order_of(words)
+    cell, order = in_order(cell[edge], n)
+    edge = edge[order]
     first = jnp.searchsorted(cell, jnp.arange(n), method="scan")
     rank = numbers - first[jnp.minimum(cell, n - 1)]
     chosen = (cell < n) & (rank < n_lost[jnp.minimum(cell, n - 1)])
@@ -64,7 +67,7 @@ def shuffled(key: Array, elements: Elements) -> Elements:
     words = random_words(key, elements.cell, elements.number)
     real = jnp.arange(words.shape[0]) < elements.total
     # Of two equal words the one that stands first goes first, and of real ones and others real ones
-    order = jnp.argsort(jnp.where(real, words, np.uint32(2**32 - 1)), stable=True)
+    order = order_of(jnp.where(real, words, np.uint32(2**32 - 1)))
     return Elements(elements.cell[order], elements.number[order], elements.total)
 
 

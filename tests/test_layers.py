@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jsnn"
 
 FLOORS = [
-    {"_math", "_random", "_draw", "spikes"},
+    {"_math", "_random", "_draw", "_sorting", "spikes"},
     {"surrogate", "solvers", "receptors", "distributions", "edges", "_spike_checks", "growth"},
     {"analysis", "export", "_plot_checks"},
     {
