@@ -60,7 +60,6 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse and check, and set JAX up, which has to happen before its first array."""
     args = made.parse_args()
     args.devices = getattr(args, "devices", None)
-    args.devices_given = args.devices is not None
     for name, ending in (("save", ".npz"), ("frozen", ".npz")):
         given = getattr(args, name)
         if given is not None and not given.endswith(ending):

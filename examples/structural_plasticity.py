@@ -7,7 +7,6 @@ synapses. After 200 s each population has found its set point.
 
     python examples/structural_plasticity.py --plot structure.png
     python examples/structural_plasticity.py --update-interval 10000 --plot overshoot.eps
-    python examples/structural_plasticity.py --sweep --plot rates.png
 """
 
 import argparse
@@ -15,9 +14,7 @@ import time
 from typing import Any
 
 import common
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import jsnn
@@ -48,7 +45,6 @@ MEMBRANES: dict[str, dict[str, float]] = {
         **{"E_L": -65.0, "V_th": -50.0, "V_reset": -65.0, "V_m": -65.0},
     },
 }
-SWEEP = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # times the published growth rates
 FROZEN = ("n_exc", "n_inh", "pre_ex", "post_ex", "pre_in", "post_in", "dt")
 INPUTS = ("poisson_step", "poisson_neuron")
 PAIRED = (("pre_ex", "post_ex"), ("pre_in", "post_in"), INPUTS)
@@ -63,6 +59,7 @@ def network(
     update_interval: float,
     neuron: str = "iaf_psc_alpha",
     ca: Any = 0.0,
+    capacity: int | None = None,
 ) -> jsnn.Network:
     n_exc, n = sizes[0], sum(sizes)
     is_exc = np.arange(n) < n_exc
@@ -93,7 +90,7 @@ def network(
                 weight=weight,
                 delay=DELAY,
                 receptor=kind,
-                growing=Growing(f"Axon_{kind}", f"Den_{kind}"),
+                growing=Growing(f"Axon_{kind}", f"Den_{kind}", capacity=capacity),
             )
             for kind, source, weight in (("ex", "cells.exc", J_EXC), ("in", "cells.inh", J_INH))
         },
@@ -110,8 +107,10 @@ def build(
     seed: int = 1,
     update_interval: float = UPDATE_INTERVAL,
     neuron: str = "iaf_psc_alpha",
+    capacity: int | None = None,
 ) -> jsnn.Network:
-    """The network with `scale` times the neurons, and no synapses."""
+    """The network with `scale` times the neurons, no synapses, and room for `capacity` of each
+    kind at first."""
     n_exc, n_inh = round(N_EXC * scale), round(N_INH * scale)
     if min(n_exc, n_inh) < 1:
         raise ValueError(f"scale={scale} leaves no network; give {1 / N_INH:g} or more")
@@ -123,6 +122,7 @@ def build(
         seed,
         update_interval,
         neuron,
+        capacity=capacity,
     )
 
 
@@ -210,86 +210,12 @@ def draw(times: np.ndarray, found: dict[str, np.ndarray]) -> Any:
     return figure
 
 
-def sweep(
-    net: jsnn.Network, factors: Any, key: jax.Array, steps: int, devices: int = 1
-) -> jsnn.Solution:
-    """The network at several multiples of its growth rates, side by side, from nothing: every leaf
-    of the solution has the factors as first axis. Devices each take a part of them."""
-    record = {name: own for name, own in recorders().items() if not name.startswith("counts")}
-    names = list(GROWTH_RATES)
-
-    def one(factor: jax.Array) -> jsnn.Solution:
-        rates = lambda n: [n.populations["cells"].growth.elements[x].growth_rate for x in names]  # noqa: E731
-        own = eqx.tree_at(rates, net, [factor * rate for rate in rates(net)])
-        return jsnn.simulate(own, own.init(key), steps, record)
-
-    among = jax.devices()[: devices if len(factors) % devices == 0 else 1]
-    part: Any = jax.sharding.PartitionSpec("factors")
-    several = jax.shard_map(
-        jax.vmap(one),
-        mesh=jax.sharding.Mesh(np.asarray(among), ("factors",)),
-        in_specs=part,
-        out_specs=part,
-        check_vma=False,
-    )
-    return several(jnp.asarray(factors))
-
-
-def draw_sweep(times: np.ndarray, courses: list[dict[str, np.ndarray]]) -> Any:
-    """Calcium and connections of both populations, a line for each factor."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.0, 5.6), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True)
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(SWEEP)))
-    for column, (kind, name, eps) in enumerate(
-        (("exc", "excitatory", EPS_EXC), ("inh", "inhibitory", EPS_INH))
-    ):
-        top, below = panels[:, column]
-        top.axhline(eps, linewidth=4.0, color="0.85")
-        for factor, colour, found in zip(SWEEP, colours, courses, strict=True):
-            top.plot(times / 1000, found[f"ca_{kind}"], color=colour, label=f"{factor:g}")
-            below.plot(times / 1000, found[f"connections_{kind}"], color=colour)
-        top.set(title=f"{name.capitalize()} neurons", ylabel="Calcium concentration")
-        below.set(xlabel="Time (s)", ylabel=f"{name.capitalize()} connections")
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside right center", title="growth rates\n(published = 1)"
-    )
-    return figure
-
-
-def run_sweep(args: argparse.Namespace, net: jsnn.Network) -> dict[str, Any]:
-    """Times, courses by factor, and numbers about the run."""
-    steps = round(args.duration / net.dt)
-    key, devices = jax.random.key(args.seed), args.devices
-    start = time.perf_counter()
-    run = jax.jit(
-        lambda factors: sweep(net, factors, key, steps, devices),
-        compiler_options=jsnn.COMPILER_OPTIONS,
-    )
-    compiled = run.lower(jnp.asarray(SWEEP)).compile()
-    compile_s = time.perf_counter() - start
-    start = time.perf_counter()
-    made = jax.block_until_ready(compiled(jnp.asarray(SWEEP)))
-    run_s = time.perf_counter() - start
-    if failed := [name for name, step in made.status.items() if np.min(step) < jsnn.NEVER]:
-        raise ValueError(f"{failed} failed at one of the growth rates; run that one by itself")
-    found = courses(made.records)
-    return {
-        "times": (1 + np.arange(found["ca_exc"].shape[1])) * EVERY,
-        "courses": [{name: own[i] for name, own in found.items()} for i in range(len(SWEEP))],
-        "stats": {
-            "compile_s": compile_s,
-            "run_s": run_s,
-            "spikes": {name: int(np.sum(own)) for name, own in made.stats["spikes"].items()},
-        },
-    }
-
-
-def parser() -> argparse.ArgumentParser:
-    made = common.parser("Network with structural plasticity", 200000.0)
+def parser(
+    description: str = "Network with structural plasticity", devices: int | None = 1
+) -> argparse.ArgumentParser:
+    """By default on one device: 1,000 cells have less to do in a block than devices to tell each
+    other."""
+    made = common.parser(description, 200000.0, devices)
     made.add_argument(
         "--update-interval",
         type=float,
@@ -303,34 +229,26 @@ def parser() -> argparse.ArgumentParser:
         default="iaf_psc_alpha",
         help="its model; iaf_psc_exp, with what the script declares, stays silent",
     )
-    made.add_argument(
-        "--sweep",
-        action="store_true",
-        help=f"{len(SWEEP)} multiples of the growth rates, side by side",
-    )
     return made
+
+
+def check_duration(duration: float) -> None:
+    if duration < EVERY:
+        raise ValueError(f"--duration {duration:g} is less than {EVERY:g} ms, the first record")
 
 
 def main(args: argparse.Namespace) -> None:
     print("Preparing the network")
     start = time.perf_counter()
     chosen: dict[str, Any] = {"update_interval": args.update_interval, "neuron": args.neuron}
-    if args.duration < EVERY:
-        raise ValueError(
-            f"--duration {args.duration:g} is less than {EVERY:g} ms, the first record"
-        )
+    check_duration(args.duration)
     if args.frozen:
-        if args.sweep:
-            raise ValueError("--sweep beside --frozen, which has one growth rate; leave out one")
         net = build_frozen(
             common.load_frozen(args.frozen, (*FROZEN, *INPUTS), ("ca",), PAIRED), **chosen
         )
     else:
         net = build(args.scale, seed=args.seed, **chosen)
-    if not args.sweep and not args.devices_given:
-        args.devices = 1  # 1,000 cells have less to do in a block than devices to tell each other
-    if not args.sweep:
-        net = jax.block_until_ready(net.on(args.devices))
+    net = jax.block_until_ready(net.on(args.devices))
     build_s = time.perf_counter() - start
     n = {
         kind: high - low for kind in ("exc", "inh") for _, low, high in [net.part(f"cells.{kind}")]
@@ -339,40 +257,31 @@ def main(args: argparse.Namespace) -> None:
     print(f"Number of neurons : {n['exc']} excitatory, {n['inh']} inhibitory")
     print(f"Update interval   : {args.update_interval:g} ms")
     print("Starting simulation")
-    rates, records = {}, {}
-    if args.sweep:
-        made = run_sweep(args, net)
-        times, stats, all_courses = made["times"], made["stats"], made["courses"]
-    else:
-        record = recorders()
-        if args.save:
-            record |= {kind: Spikes(f"cells.{kind}") for kind in n}
-        solution = jsnn.run(net, args.duration, key=jax.random.key(args.seed), record=record)
-        records, stats = solution.records, solution.stats
-        times, all_courses = records["ca_exc"].times, [courses(records)]
-        rates = {
-            kind: float(np.sum(records[f"counts_{kind}"].values)) / n[kind] / args.duration * 1000
-            for kind in n
-        }
+    record = recorders()
+    if args.save:
+        record |= {kind: Spikes(f"cells.{kind}") for kind in n}
+    solution = jsnn.run(net, args.duration, key=jax.random.key(args.seed), record=record)
+    records, stats = solution.records, solution.stats
+    times, found = records["ca_exc"].times, courses(records)
+    rates = {
+        kind: float(np.sum(records[f"counts_{kind}"].values)) / n[kind] / args.duration * 1000
+        for kind in n
+    }
+    last = {name: own[-1].item() for name, own in found.items()}
     print("Simulation finished successfully")
-    for factor, found in zip(SWEEP if args.sweep else (1.0,), all_courses, strict=True):
-        title = f"Growth rates x {factor:g}" if args.sweep else f"At {times[-1] / 1000:g} s"
-        print(
-            f"{title:18}: calcium {found['ca_exc'][-1]:.4f} / {found['ca_inh'][-1]:.4f}, "
-            f"connections {found['connections_exc'][-1]} / {found['connections_inh'][-1]}"
-        )
+    print(f"Last record       : {times[-1] / 1000:g} s")
     for kind, name in (("exc", "Excitatory"), ("inh", "Inhibitory")):
-        if kind in rates:
-            print(f"{name + ' rate':18}: {rates[kind]:.2f} Hz")
+        print(
+            f"{name:18}: {rates[kind]:.2f} Hz, calcium {last[f'ca_{kind}']:.4f}, "
+            f"{last[f'connections_{kind}']} connections"
+        )
     print(f"Building time     : {build_s:.2f} s")
     print(f"Compile time      : {stats['compile_s']:.2f} s")
     print(f"Simulation time   : {stats['run_s']:.2f} s")
 
     if args.plot:
-        figure = draw_sweep(times, all_courses) if args.sweep else draw(times, all_courses[0])
-        print(f"Figure            : {plot.save(figure, args.plot)}")
-    last = [{name: own[-1].item() for name, own in found.items()} for found in all_courses]
-    n_synapses = {kind: sum(own[f"connections_{kind}"] for own in last) for kind in n}
+        print(f"Figure            : {plot.save(draw(times, found), args.plot)}")
+    n_synapses = {kind: last[f"connections_{kind}"] for kind in n}
     common.write_json(
         args.json,
         {
@@ -381,16 +290,14 @@ def main(args: argparse.Namespace) -> None:
             "solver": "Exact()",
             "update_interval": args.update_interval,
             "neuron": args.neuron,
-            **({"growth_factors": SWEEP, "at_end": last} if args.sweep else last[0]),
+            **last,
         },
     )
     if args.save:
-        arrays = {name: np.stack([own[name] for own in all_courses]) for name in all_courses[0]}
-        if not args.sweep:
-            arrays = {name: own[0] for name, own in arrays.items()}
-            for kind in n:
-                arrays |= {f"t_{kind}": records[kind].times, f"i_{kind}": records[kind].index}
-        print(f"Courses           : {jsnn.export.save_npz(args.save, times=times, **arrays)}")
+        spikes = {f"t_{kind}": records[kind].times for kind in n}
+        spikes |= {f"i_{kind}": records[kind].index for kind in n}
+        path = jsnn.export.save_npz(args.save, times=times, **found, **spikes)
+        print(f"Courses, spikes   : {path}")
 
 
 if __name__ == "__main__":

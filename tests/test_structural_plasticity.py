@@ -18,6 +18,7 @@ sys.path[:0] = [str(ROOT / "examples"), str(REFERENCE)]
 import common  # noqa: E402
 import structural_nest  # noqa: E402
 import structural_plasticity as example  # noqa: E402
+import structural_sweep  # noqa: E402
 
 NEST = json.loads((REFERENCE / "structural_nest.json").read_text())
 NAMES = ("ca_exc", "ca_inh", "connections_exc", "connections_inh")
@@ -89,16 +90,19 @@ def test_published_network(name, seconds):
     }
 
 
-def run_example(*options):
-    common_parser = example.parser()
-    sys.argv = ["structural_plasticity.py", *map(str, options)]
-    common.run(example.main, common_parser)
+def run_example(*options, sweep=False):
+    name = "structural_sweep" if sweep else "structural_plasticity"
+    sys.argv = [f"{name}.py", *map(str, options), "--devices", "1"]
+    if sweep:
+        common.run(structural_sweep.main, example.parser("Sweep", None))
+    else:
+        common.run(example.main, example.parser())
 
 
 def test_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", sys.argv)
     files = {name: tmp_path / f"out.{name}" for name in ("eps", "json", "npz")}
-    options = ("--scale", 0.05, "--duration", 16000, "--update-interval", 100, "--devices", 1)
+    options = ("--scale", 0.05, "--duration", 16000, "--update-interval", 100)
     run_example(*options, "--plot", files["eps"], "--json", files["json"], "--save", files["npz"])
     assert "Simulation finished successfully" in capsys.readouterr().out
     assert files["eps"].read_bytes().startswith(b"%!PS-Adobe")
@@ -110,8 +114,12 @@ def test_command_line(tmp_path, monkeypatch, capsys):
         np.testing.assert_array_equal(saved["times"], 1000.0 * np.arange(1, 17))
         n_spikes = saved["t_exc"].size + saved["t_inh"].size
     assert n_spikes == numbers["n_spikes"] > 100
-    # The same growth rate in a sweep gives the same
-    run_example(*options, "--sweep", "--json", files["json"], "--plot", tmp_path / "sweep.png")
+
+    # The same growth rate in a sweep gives the same, also when the sweep lacks room at first
+    monkeypatch.setattr(structural_sweep, "ROOM", 0.2)
+    wanted = ("--json", files["json"], "--save", files["npz"], "--plot", tmp_path / "rates.png")
+    run_example(*options, *wanted, sweep=True)
+    assert "Starting again    : room for 0.8 synapses" in capsys.readouterr().out
     swept = json.loads(files["json"].read_text())
     at = swept["growth_factors"].index(1.0)
     assert swept["at_end"][at]["connections_exc"] == numbers["connections_exc"]
@@ -119,6 +127,9 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     assert numbers["connections_exc"] > 10
     grown = [own["connections_exc"] for own in swept["at_end"]]
     assert grown[0] < grown[at] < max(grown)
+    with np.load(files["npz"]) as saved:
+        np.testing.assert_array_equal(saved["connections_exc"][:, -1], grown)
+    assert (tmp_path / "rates.png").stat().st_size > 0
 
 
 @pytest.mark.parametrize(
@@ -133,5 +144,5 @@ def test_command_line(tmp_path, monkeypatch, capsys):
 def test_wrong_arguments(options, message, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", sys.argv)
     with pytest.raises(SystemExit):
-        run_example(*options, "--devices", 1)
+        run_example(*options)
     assert message in capsys.readouterr().err

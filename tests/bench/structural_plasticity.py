@@ -91,7 +91,7 @@ def main():
     for turn in range(args.turns):
         seed = turn + 1
         turns["jsnn"].append(example("structural_plasticity", seed, *alone))
-        turns["sweep"].append(example("structural_plasticity", seed, *options, "--sweep"))
+        turns["sweep"].append(example("structural_sweep", seed, *options))
         turns["NEST"].append(peer(__file__, "--interval", args.interval, "--nest", seed))
         for name, own in turns.items():
             show(name, own[-1])
