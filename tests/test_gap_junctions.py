@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -70,12 +71,11 @@ def seeds():
     weights = (0.0, *example.REGIMES)
     found = {weight: [] for weight in weights}
     steps = round(501.0 / example.DT)
+    sweep = eqx.filter_jit(lambda *of: example.sweep(*of, steps))
     for seed in range(1, 6):
         network = example.build(seed=seed)
         state = network.init(jax.random.key(seed))
-        made = jax.jit(lambda w, n=network, s=state: example.sweep(n, w, s, steps))(
-            np.array(weights, np.float32)
-        )
+        made = sweep(network, np.array(weights, np.float32), state)
         for i, weight in enumerate(weights):
             records = jax.tree.map(lambda leaf, i=i: leaf[i], made.records)
             spikes = records["all"].listed()
