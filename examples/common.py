@@ -94,7 +94,7 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
     wanted = args.devices or min(cores or 1, 4)
     if wanted > 1:
         jax.config.update("jax_num_cpu_devices", wanted)
-    else:  # XLA would hand kernels over to a second thread, which costs more than it saves
+    else:  # XLA would hand kernels to other threads; of short ones that costs more than it saves
         os.environ.setdefault("PJRT_NPROC", "1")
     if args.devices is None:
         args.devices = wanted if jax.default_backend() == "cpu" else 1

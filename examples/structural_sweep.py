@@ -29,7 +29,7 @@ def sweep(
     net: jsnn.Network, factors: Any, key: jax.Array, steps: int, devices: int = 1
 ) -> jsnn.Solution:
     """The network at several multiples of its growth rates, side by side, from nothing: every leaf
-    of the solution has the factors as first axis. Devices each take a part of them."""
+    of the solution has the factors as first axis. Devices each take as many of them."""
     record = {
         name: own for name, own in published.recorders().items() if not name.startswith("counts")
     }
@@ -40,7 +40,7 @@ def sweep(
         own = eqx.tree_at(rates, net, [factor * rate for rate in rates(net)])
         return jsnn.simulate(own, own.init(key), steps, record)
 
-    among = jax.devices()[: devices if len(factors) % devices == 0 else 1]
+    among = jax.devices()[:devices]
     part: Any = jax.sharding.PartitionSpec("factors")
     several = jax.shard_map(
         jax.vmap(one),
@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> tuple[jsnn.Solution, dict[str, Any]]:
     """The sweep, and what was measured. Within `vmap` no room can be made for synapses: a sweep
     that lacks some says so in its status, and starts again with more."""
     key, factors = jax.random.key(args.seed), jnp.asarray(FACTORS)
-    steps, room, compile_s = round(args.duration / published.DT), ROOM, 0.0
+    steps, room = round(args.duration / published.DT), ROOM
+    compile_s = run_s = 0.0
     while True:
         start = time.perf_counter()
         net = with_room(args, room)
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> tuple[jsnn.Solution, dict[str, Any]]:
         compile_s += time.perf_counter() - start
         start = time.perf_counter()
         made = jax.block_until_ready(compiled(factors))
-        run_s = time.perf_counter() - start
+        run_s += time.perf_counter() - start
         failed = [name for name, step in made.status.items() if np.min(step) < jsnn.NEVER]
         if not failed:
             spikes = {name: int(np.sum(own)) for name, own in made.stats["spikes"].items()}
@@ -122,6 +123,7 @@ def main(args: argparse.Namespace) -> None:
     if args.frozen:
         raise ValueError(f"--frozen {args.frozen}: this network grows anew; leave it out")
     published.check_duration(args.duration)
+    args.devices = max(n for n in range(1, args.devices + 1) if len(FACTORS) % n == 0)
     print(f"Sweep             : {', '.join(f'{own:g}' for own in FACTORS)} times the growth rates")
     print("Starting simulation", flush=True)
     made, stats = run(args)

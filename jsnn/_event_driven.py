@@ -43,8 +43,8 @@ def deliver(layout: Layout):
 
     @alone.def_vmap
     def _(axis_size, in_batched, buffer, state, words, first_step, edges, release):
-        n_values = axis_size * layout.slots * layout.n
-        if state is not None or layout.per_edge or n_values >= 2**31:
+        sizes = (axis_size * layout.slots * layout.n, *(x.size for x in jax.tree.leaves(edges)))
+        if state is not None or layout.per_edge or max(sizes) >= 2**31:  # places are 32 bits
             arguments = (buffer, state, words, first_step, edges, release)
             return _one_after_other(alone, axis_size, in_batched, *arguments)
         buffer, words = (
