@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
@@ -40,6 +40,27 @@ def exprel(x: ArrayLike) -> Array:
     small = jnp.abs(x) < 1e-5
     safe = jnp.where(small, 1.0, x)
     return jnp.where(small, 1 + x / 2, jnp.expm1(safe) / safe)
+
+
+_TERMS = 18  # what a matrix of norm 1 has after them is 1e-17
+_MOST_SQUARINGS = 16
+
+
+def expm(matrix: Array) -> Array:
+    """The exponential of a square matrix: its Taylor series, scaled and squared (Moler and Van Loan
+    2003, method 3); nan where the norm is above 2**16.
+
+    JAX's own compiles five ways to approximate and a solver of equations, a second for each shape;
+    here are two loops, which can be differentiated in reverse since their lengths are fixed.
+    """
+    norm = lax.stop_gradient(jnp.max(jnp.sum(jnp.abs(matrix), axis=1)))
+    squarings = jnp.ceil(jnp.log2(jnp.maximum(norm, 1.0)))
+    scaled, one = matrix * jnp.exp2(-squarings), jnp.eye(len(matrix), dtype=matrix.dtype)
+    made = lax.fori_loop(0, _TERMS, lambda i, sum_: one + scaled @ sum_ / (_TERMS - i), one)
+    made = lax.fori_loop(
+        0, _MOST_SQUARINGS, lambda i, root: jnp.where(i < squarings, root @ root, root), made
+    )
+    return jnp.where(squarings > _MOST_SQUARINGS, jnp.nan, made)
 
 
 def inverse_exprel(x: ArrayLike) -> Array:

@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from jsnn._math import exprel
+from jsnn._math import expm, exprel
 
 Tree = Any
 Field = Callable[[Any, Tree, Any], Tree]
@@ -68,7 +68,7 @@ class Exact(eqx.Module):
             matrix = jnp.zeros((k + 2, k + 2), zeros.dtype)
             matrix = matrix.at[:k, :k].set(to_values)
             matrix = matrix.at[:k, k].set(to_current).at[:k, k + 1].set(constant)
-            return jax.scipy.linalg.expm(matrix * dt)[:k]
+            return expm(matrix * dt)[:k]
 
         axes = jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) else None, system)
         if all(jnp.ndim(leaf) == 0 for leaf in jax.tree.leaves(system)):

@@ -9,6 +9,7 @@ from scipy.integrate import solve_ivp
 from scipy.linalg import expm
 
 from jsnn import Population
+from jsnn._math import expm as our_expm
 from jsnn.neurons import LIF, HodgkinHuxley
 from jsnn.population import PopulationState
 from jsnn.receptors import Alpha, Delta, Exponential
@@ -294,3 +295,31 @@ def test_bad_substeps(substeps, error):
 def test_bad_substeps_of_splitting(substeps, error, message):
     with pytest.raises(error, match=message):
         Splitting(substeps)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 0.5, 4.0, 300.0])
+def test_exponential_of_a_matrix(x64, scale):
+    """SciPy's, of matrices that decay, in batches whose lanes are squared unlike often, with a
+    Jordan block among them; and its derivative."""
+    rng = np.random.default_rng(3)
+    decays = rng.normal(size=(6, 4, 4)) - 4 * np.eye(4)
+    decays[:, -1] = 0.0  # a constant
+    decays[0] = [[-1, 1, 0, 0], [0, -1, 1, 0], [0, 0, -1, 1], [0, 0, 0, 0]]
+    matrices = scale * decays * np.linspace(0.2, 1.0, 6)[:, None, None]
+    found = jax.jit(jax.vmap(our_expm))(jnp.asarray(matrices))
+    wanted = np.stack([expm(one) for one in matrices])
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-14 * np.abs(wanted).max())
+
+    along, h = rng.normal(size=(4, 4)), 1e-5
+    last, weights = jnp.asarray(matrices[-1]), jnp.asarray(rng.normal(size=(4, 4)))
+    total = lambda t: jnp.sum(weights * our_expm(last + t * along))  # noqa: E731
+    difference = (total(h) - total(-h)) / (2 * h)
+    for gradient in (jax.grad, jax.jacfwd):
+        np.testing.assert_allclose(gradient(total)(0.0), difference, rtol=1e-6)
+
+
+def test_exponential_of_a_matrix_beyond_reach_is_no_number():
+    assert np.all(np.isnan(our_expm(jnp.diag(jnp.asarray([-1e6, 0.0])))))
+    with jax.enable_x64(False):
+        single = our_expm(jnp.asarray([[-2.0, 3.0], [0.0, -7.0]]))
+    np.testing.assert_allclose(single, expm([[-2.0, 3.0], [0.0, -7.0]]), rtol=2e-6)
