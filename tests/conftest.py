@@ -1,7 +1,17 @@
 """What several test files share."""
 
+import os
+
 import jax
 import pytest
+
+# Tests run a process a core, each of which computes on one thread; those that they start decide
+# for themselves
+_given = os.environ.get("PJRT_NPROC")
+os.environ["PJRT_NPROC"] = _given or "1"
+jax.devices()  # reads it
+if _given is None:
+    del os.environ["PJRT_NPROC"]
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ nest = pytest.importorskip("nest")
 
 DT = 0.1
 DURATION = 500.0
+STEPS = round(DURATION / DT)
 N_PRE, N_POST = 6, 2
 TRAINS = [
     lambda rng: np.arange(rng.uniform(5.0, 30.0), 500.0, 50.0),  # regular
@@ -46,22 +47,11 @@ def parameters(model, rng, n):
     return made
 
 
-@pytest.mark.parametrize("post", POST)
-@pytest.mark.parametrize("model", ["tsodyks_synapse", "tsodyks2_synapse"])
-@pytest.mark.parametrize("per_edge", [False, True])
-def test_nest(x64, model, post, per_edge):
-    """Postsynaptic traces of NEST's synapses, at the end of every step.
-
-    Sources fire regularly, as a Poisson process, and in bursts."""
-    rng = np.random.default_rng([list(POST).index(post), per_edge])
-    given = parameters(model, rng, N_PRE * N_POST if per_edge else N_PRE)
-    times = [np.unique(np.round(TRAINS[i % 3](rng), 1)) for i in range(N_PRE)]
-    theirs, ours, tolerance = POST[post]
-    weight = 20.0 if "psc" in post else 4.0
-
+def nest_traces(model, post, neuron, given, weight, times):
+    """The recorded values of the targets, rows of steps; nan where NEST hands out none."""
+    per_edge = given["U"].size > N_PRE
     fresh_kernel()
     sources = nest.Create("parrot_neuron", N_PRE)
-    neuron = {"V_th": 1e6, "tau_syn_ex": 3.0}
     targets = nest.Create(post, N_POST, neuron)
     for source, own in zip(sources, times, strict=True):
         generator = nest.Create("spike_generator", params={"spike_times": own})
@@ -72,48 +62,63 @@ def test_nest(x64, model, post, per_edge):
             own = {name: value[k] for name, value in given.items()}
             spec = {"synapse_model": model, "weight": weight, "delay": 1.5, **own}
             nest.Connect(source, target, syn_spec=spec)
-    meter = nest.Create("multimeter", params={"interval": DT, "record_from": ["V_m", theirs]})
+    wanted = {name: np.full((STEPS, N_POST), np.nan) for name in ("V_m", POST[post][0])}
+    meter = nest.Create("multimeter", params={"interval": DT, "record_from": list(wanted)})
     nest.Connect(meter, targets)
     nest.Simulate(DURATION)
     events = meter.events
     at = np.rint(events["times"] / DT).astype(int) - 1, events["senders"] - targets[0].global_id
-    steps = round(DURATION / DT)
-    wanted = {name: np.full((steps, N_POST), np.nan) for name in ("V_m", theirs)}
     for name, own in wanted.items():
         own[at] = events[name]
+    return wanted
 
+
+@pytest.mark.parametrize("model", ["tsodyks_synapse", "tsodyks2_synapse"])
+def test_nest(x64, model):
+    """Postsynaptic traces of NEST's synapses, at the end of every step, onto each neuron, with
+    parameters of each source and of each edge.
+
+    Sources fire regularly, as a Poisson process, and in bursts."""
+    rng = np.random.default_rng(5)
+    times = [np.unique(np.round(TRAINS[i % 3](rng), 1)) for i in range(N_PRE)]
     cells = np.repeat(np.arange(N_PRE), [own.size for own in times])
-    net = jsnn.Network(
-        {
-            "pre": jsnn.Population(LIF(t_ref=0.0), N_PRE, {"x": Delta()}),
-            "post": getattr(jsnn.nest, post)(N_POST, **neuron),
-        },
-        {
-            "p": jsnn.Projection(
+    neuron = {"V_th": 1e6, "tau_syn_ex": 3.0}
+    populations = {"pre": jsnn.Population(LIF(t_ref=0.0), N_PRE, {"x": Delta()})}
+    projections, record, wanted = {}, {}, {}
+    for post, (theirs, ours, _) in POST.items():
+        for n in (N_PRE, N_PRE * N_POST):
+            given, weight = parameters(model, rng, n), 20.0 if "psc" in post else 4.0
+            name = f"{post} {n}"
+            made = nest_traces(model, post, neuron, given, weight, times)
+            wanted |= {(name, what): values for what, values in made.items()}
+            populations[name] = getattr(jsnn.nest, post)(N_POST, **neuron)
+            projections[name] = jsnn.Projection(
                 "pre",
-                "post",
+                name,
                 AllToAll(),
                 weight=weight,
                 delay=1.5,
                 receptor="ex",
                 release=getattr(jsnn.nest, model)(**given),
             )
-        },
+            record |= {f"{name} V_m": States(name, "v"), f"{name} {theirs}": States(name, ours)}
+    net = jsnn.Network(
+        populations,
+        projections,
         {"s": SpikeList("pre", np.concatenate(times), cells, 50.0, delay=1.0)},
         dt=DT,
         key=jax.random.key(1),
     )
-    assert net.synapses["p"].per_edge is per_edge
-    record = {"V_m": States("post", "v"), theirs: States("post", ours)}
-    found = jsnn.simulate(net, net.init(jax.random.key(0)), steps, record).records
-    for name, own in wanted.items():
+    assert {own.per_edge for own in net.synapses.values()} == {False, True}
+    found = jsnn.simulate(net, net.init(jax.random.key(0)), STEPS, record).records
+    for (name, what), own in wanted.items():
+        tolerance = POST[name.split()[0]][2]
         there = np.isfinite(own[:, 0])
-        assert there.sum() > steps - 20
-        values = np.asarray(found[name].values)[there]
+        assert there.sum() > STEPS - 20
+        values = np.asarray(found[f"{name} {what}"].values)[there]
         assert np.ptp(values) > 0.1
-        np.testing.assert_allclose(
-            values, own[there], rtol=tolerance, atol=tolerance * 1e-3 * np.max(np.abs(values))
-        )
+        atol = tolerance * 1e-3 * np.max(np.abs(values))
+        np.testing.assert_allclose(values, own[there], tolerance, atol, err_msg=f"{name} {what}")
 
 
 @pytest.mark.parametrize("model", jsnn.nest.SYNAPSE_DEFAULTS)

@@ -65,7 +65,7 @@ def courses(name, seed, seconds):
 
 
 @pytest.mark.parametrize(
-    ("name", "seconds"), [("1000", 200), ("10000", 120), ("100", 60), ("exp", 15)]
+    ("name", "seconds"), [("1000", 200), ("10000", 60), ("100", 20), ("exp", 15)]
 )
 def test_published_network(name, seconds):
     """Calcium and connections at every second within four standard deviations of NEST's seeds,
