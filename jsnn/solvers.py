@@ -64,11 +64,12 @@ class Exact(eqx.Module):
             current = jnp.zeros((), zeros.dtype)
             to_values, to_current = jax.jacfwd(flat, argnums=(0, 1))(zeros, current)
             constant = flat(zeros, current)
-            # exp of the matrix with the inputs as states that stand still integrates them too
-            matrix = jnp.zeros((k + 2, k + 2), zeros.dtype)
-            matrix = matrix.at[:k, :k].set(to_values)
-            matrix = matrix.at[:k, k].set(to_current).at[:k, k + 1].set(constant)
-            return expm(matrix * dt)[:k]
+            # exp of the matrix with the inputs as states that stand still integrates them too.
+            # It is linear in their columns, which are made small so that they ask for no squarings.
+            inputs = jnp.stack([to_current, constant], axis=1) * dt
+            scale = lax.stop_gradient(jnp.maximum(4 * jnp.max(jnp.abs(inputs), axis=0), 1.0))
+            moves = jnp.concatenate([to_values * dt, inputs / scale], axis=1)
+            return expm(jnp.pad(moves, ((0, 2), (0, 0))))[:k].at[:, k:].multiply(scale)
 
         axes = jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) else None, system)
         if all(jnp.ndim(leaf) == 0 for leaf in jax.tree.leaves(system)):
