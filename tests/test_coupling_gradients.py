@@ -156,7 +156,7 @@ CASES = [
     ("dense", "interneuron", "coarse splitting", None, STEPS),
     ("table", "squid", "coarse splitting", 5.0, STEPS),
     ("edges", "one channel", "splitting", None, STEPS),
-    ("table", "squid", "rk4", None, STEPS),
+    ("table", "one channel", "rk4", None, STEPS),
     ("dense", "one channel", "rk4", 5.0, STEPS),
     ("edges", "one channel", "relaxed, a step", None, STEPS),
     ("edges", "one channel", "relaxed, 1 ms", 5.0, 80),  # a cut block, and a window across both
@@ -181,7 +181,7 @@ def test_gradient_equals_central_differences(x64, form, cell, exchange, conducta
 # Cases of above, whose forward gradient is at hand
 REVERSED = [
     ("dense", "interneuron", "coarse splitting"),
-    ("table", "squid", "rk4"),
+    ("table", "one channel", "rk4"),
     ("edges", "one channel", "relaxed, a step"),
 ]
 

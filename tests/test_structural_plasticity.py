@@ -116,10 +116,10 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     assert n_spikes == numbers["n_spikes"] > 100
 
     # The same growth rate in a sweep gives the same, also when the sweep lacks room at first
-    monkeypatch.setattr(structural_sweep, "ROOM", 0.2)
+    monkeypatch.setattr(structural_sweep, "ROOM", 0.5)
     wanted = ("--json", files["json"], "--save", files["npz"], "--plot", tmp_path / "rates.png")
     run_example(*options, *wanted, sweep=True)
-    assert "Starting again    : room for 0.8 synapses" in capsys.readouterr().out
+    assert "Starting again    : room for 2.0 synapses" in capsys.readouterr().out
     swept = json.loads(files["json"].read_text())
     at = swept["growth_factors"].index(1.0)
     assert swept["at_end"][at]["connections_exc"] == numbers["connections_exc"]
