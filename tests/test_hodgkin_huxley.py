@@ -25,9 +25,9 @@ from jsnn.solvers import Splitting
 
 nest = pytest.importorskip("nest")
 
-DT, DURATION = 0.05, 220.0
+DT, DURATION = 0.05, 350.0
 NO_CURRENT = np.array([1.0]), np.array([0.0])
-NO_SPIKES = {name: [(np.array([200.0]), np.array([0.0]))] * 6 for name in ("ex", "in")}
+NO_SPIKES = {name: [(np.array([300.0]), np.array([0.0]))] * 6 for name in ("ex", "in")}
 LAST_STEP = WaveformRelaxation(interval=None, max_iterations=0, order=0)
 
 CELLS = {
@@ -158,7 +158,7 @@ def test_gap_junctions(x64, joined):
     NEST as here."""
     v, spikes = joined.ours()
     assert spikes == joined.their_spikes[True]
-    assert {cell for _, cell in spikes} == set(range(6)) and len(spikes) > 20
+    assert {cell for _, cell in spikes} == set(range(6)) and len(spikes) > 30
     # One maximum lies between two steps: it is NEST's and ours a step after DOP853's
     assert set(spikes) ^ set(joined.exact_spikes) == {(3699, 1), (3700, 1)}
     error = largest(v, joined.exact, joined.far)
@@ -174,7 +174,7 @@ def test_gap_junctions(x64, joined):
     assert all(np.max(np.abs(steps[cell] - their_steps[cell])) <= 1 for cell in range(6))
     assert np.max(largest(held, joined.theirs[False], joined.far)) < 0.4
     held_error = largest(held, joined.exact, joined.far)
-    assert np.all(held_error > 30 * error) and np.max(held_error) > 500 * np.max(error)
+    assert np.all(held_error > 50 * error) and np.max(held_error) > 500 * np.max(error)
 
 
 def test_waveform_relaxation(x64, joined):
