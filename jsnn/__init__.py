@@ -1,3 +1,4 @@
+from jsnn import adjoint as adjoint
 from jsnn import analysis as analysis
 from jsnn import astrocytes as astrocytes
 from jsnn import connect as connect

@@ -73,7 +73,8 @@ def advance(
         for name, own in members.items():
             mine = _arrivals(net, coefficients, buffers, name, step, arrivals[name])
             states[name], *spikes = own.finish(
-                coefficients.populations[name], populations[name], moved[name], mine
+                *(coefficients.populations[name], populations[name], moved[name], mine),
+                coefficients.adjoint.reset,
             )
             if own.neuron.is_spiking:
                 fired[name], active[name] = spikes

@@ -14,7 +14,7 @@ from jsnn._external import external
 from jsnn._math import real_dtype
 from jsnn._samples import Block, Sources
 from jsnn.coupling import Devices
-from jsnn.delivery import EventDriven, Rows, not_differentiable
+from jsnn.delivery import Backward, EventDriven, Rows, Sent
 from jsnn.inputs import Cells
 from jsnn.network import Network
 from jsnn.record import Recorder, sees_growth
@@ -36,7 +36,15 @@ def block(
     buffers: dict[str, Array],
     counts: dict[str, Array],
 ):
-    """`length` steps without communication, at most the least delay, then the delivery."""
+    """`length` steps without communication, at most the least delay, then the delivery.
+
+    Returns the state, the buffers of records, counts, and the weights of rows as `Backward` hands
+    them on. `EventDriven` delivers packed spikes; with the other deliveries gradients pass.
+    """
+    adjoint = coefficients.adjoint
+    if adjoint.between:
+        since = jnp.where(offset > 0, network.block, 0)
+        state = adjoint.back(state, state.step, since, network.dt)
     room = length if isinstance(length, int) else network.block
     steps = state.step + jnp.arange(room, dtype=jnp.int32)
     cells = {name: Cells(first[name], n) for name, n in local.items()}
@@ -76,7 +84,7 @@ def block(
         relaxation = relaxed(
             network, coefficients, state, populations, relaxation, step, cells, devices
         )
-        populations, fired, _ = advance(
+        populations, fired, near = advance(
             *(network, coefficients, populations, state.buffers, arrivals, currents, step),
             *(relaxation, devices),
         )
@@ -85,7 +93,9 @@ def block(
         samples = sampled(of_cells, populations)
         bits = {name: own > 0 for name, own in fired.items()}
         signals = _slow.sent(network, coefficients.populations, populations)
-        made = bits, {} if event_driven else fired, samples, signals
+        near = {name: own & real[name] for name, own in near.items()}
+        passing = {} if event_driven else {n: Sent(own, near[n]) for n, own in fired.items()}
+        made = bits, passing, samples, signals
         return (done + 1, populations, relaxation), made
 
     # Counting the steps, though `length` is known, lets what follows depend on the loop: XLA would
@@ -105,14 +115,12 @@ def block(
             return populations, sampled(of_growth, populations)
 
         own_bits = {name: bits[name].astype(real_dtype()) for name in growing}
-        own_fired = own_bits if event_driven else {name: fired[name] for name in growing}
+        own_fired = own_bits if event_driven else {name: fired[name].fired for name in growing}
         populations, more = _scan(grow, populations, own_fired, length)
         samples |= more
     signals = {name: devices.everyone(own) for name, own in signals.items()}
     signals = _slow.remembered(network, state.signals, signals, state.step, length)
     cleared = done if event_driven else length
-    if event_driven and network.synapses:
-        populations = not_differentiable(populations)
 
     # (b) the spikes of the block, of all devices
     words = {name: spikes_.pack(own) for name, own in bits.items()}
@@ -121,15 +129,16 @@ def block(
         if network.mesh is None
         else {name: lax.all_gather(own, AXIS, axis=1, tiled=True) for name, own in words.items()}
     )
+    all_fired = fired
     if not event_driven and network.mesh is not None:
-        fired = {n: lax.all_gather(own, AXIS, axis=1, tiled=True) for n, own in fired.items()}
+        all_fired = jax.tree.map(lambda own: lax.all_gather(own, AXIS, axis=1, tiled=True), fired)
 
     # (c) the slots that have been read are cleared, and the spikes delivered
     waiting = {
         name: _clear(buffer, steps, cleared) if buffer.shape[0] else buffer
         for name, buffer in state.buffers.items()
     }
-    sent = everyone if event_driven else fired
+    sent = everyone if event_driven else {name: own.fired for name, own in all_fired.items()}
     at_once = any(synapses.min_delay == 0 for synapses in network.synapses.values())
 
     # Recorders of synapses see them as they were, and write before they change: otherwise XLA
@@ -150,13 +159,18 @@ def block(
     if event_driven:
         sent = {name: _after(own, early) for name, own in sent.items()}
 
-    before, waiting, releases = waiting, {}, dict(state.releases)
+    before, waiting, releases, weights = waiting, {}, dict(state.releases), {}
     for name, synapses in network.synapses.items():
         population, first_pre, _ = synapses.pre
         spikes = sent[population]
         if event_driven and room == 1:  # so little, side by side, that threads wait for each other
             spikes = _after(spikes, waiting)
-        waiting[name], release = network.delivery(
+        if not event_driven:
+            spikes = adjoint.along(name, spikes)
+        if isinstance(network.delivery, Backward):
+            spikes = Sent(spikes, all_fired[population].near)
+        deliver: Any = network.delivery
+        waiting[name], release, *weight = deliver(
             synapses.with_slot(before[name]),
             releases.get(name),
             spikes,
@@ -165,6 +179,8 @@ def block(
             state.step,
             network.dt,
         )
+        if weight:
+            weights[name] = weight[0]
         releases |= {} if release is None else {name: release}
     if at_once:  # the block is one step, and its end is after these arrivals
         populations = receive_at_once(network, coefficients, populations, waiting, state.step)
@@ -174,7 +190,9 @@ def block(
         }
         samples = jax.tree.map(lambda x: x[None], sampled(record, populations))
 
-    block = block._replace(fired=bits, samples=samples)
+    # As whole numbers where none but they are counted
+    fired = bits if event_driven else {name: own.fired for name, own in fired.items()}
+    block = block._replace(fired=fired, samples=samples)
     buffers |= {
         name: own.write(network, name, buffers[name], block)
         for name, own in record.items()
@@ -194,8 +212,8 @@ def block(
         lambda: status,
     )
     evolved = (populations, waiting, releases, status, relaxation, signals)
-    state = State(end, state.key, *evolved, state.edges)
-    return state, buffers, counts
+    state = State(end, state.key, *evolved, state.edges, state.counted)
+    return state, buffers, counts, weights
 
 
 def _scan(body, carry, xs, length: int | Array):

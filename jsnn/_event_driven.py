@@ -14,7 +14,6 @@ from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
 from jsnn import release as release_
-from jsnn import spikes as spikes_
 from jsnn._math import real_dtype
 from jsnn._one_by_one import one_by_one
 from jsnn._rows import (
@@ -22,12 +21,13 @@ from jsnn._rows import (
     Events,
     Layout,
     add_at_once,
+    in_rounds,
     in_turn,
+    own_words,
     release_at_once,
     release_by_loop,
 )
 from jsnn.release import ReleaseState
-from jsnn.spikes import WORD
 
 
 @functools.cache
@@ -39,14 +39,14 @@ def deliver(layout: Layout):
     """
     alone = custom_vmap(functools.partial(_deliver, layout))
     lanes = custom_vmap(functools.partial(_deliver_lanes, layout))
-    lanes.def_vmap(functools.partial(_one_after_other, lanes))
+    lanes.def_vmap(functools.partial(one_after_other, lanes))
 
     @alone.def_vmap
     def _(axis_size, in_batched, buffer, state, words, first_step, edges, release):
         sizes = (axis_size * layout.slots * layout.n, *(x.size for x in jax.tree.leaves(edges)))
         if state is not None or layout.per_edge or max(sizes) >= 2**31:  # places are 32 bits
             arguments = (buffer, state, words, first_step, edges, release)
-            return _one_after_other(alone, axis_size, in_batched, *arguments)
+            return one_after_other(alone, axis_size, in_batched, *arguments)
         buffer, words = (
             leaf if is_batched else jnp.broadcast_to(leaf, (axis_size, *leaf.shape))
             for leaf, is_batched in ((buffer, in_batched[0]), (words, in_batched[2]))
@@ -56,7 +56,29 @@ def deliver(layout: Layout):
     return alone
 
 
-def _one_after_other(function: Any, axis_size: int, in_batched: Any, *arguments: Any) -> Any:
+@functools.cache
+def deliver_amounts(layout: Layout):
+    """The same of spikes that carry amounts, `[steps, n_pre]`."""
+    alone = custom_vmap(functools.partial(_deliver_amounts, layout))
+    alone.def_vmap(functools.partial(one_after_other, alone))
+    return alone
+
+
+def _deliver_amounts(
+    layout: Layout, buffer: Array, amounts: Array, words: Array, first_step: Array, edges: tuple
+) -> Array:
+    arguments = (buffer.reshape(-1), amounts, own_words(layout, words), first_step, Edges(*edges))
+
+    def by(way):
+        return lambda buffer, amounts, words, first_step, edges: way(
+            layout, buffer, None, words, first_step, edges, None, amounts
+        )[0]
+
+    made = lax.platform_dependent(*arguments, cpu=by(one_by_one), default=by(_in_rounds))
+    return made.reshape(layout.slots, layout.n)
+
+
+def one_after_other(function: Any, axis_size: int, in_batched: Any, *arguments: Any) -> Any:
     """A batching rule: the members of the batch by themselves."""
     leaves, structure = jax.tree.flatten(arguments)
     batched = jax.tree.leaves(in_batched)
@@ -84,7 +106,7 @@ def _deliver(
     release: Any,
 ) -> tuple[Array, ReleaseState | None]:
     # The buffer stays flat inside the loops: a row of it taken out and put back costs twice.
-    words = _own_words(layout, words)
+    words = own_words(layout, words)
     arguments = (buffer.reshape(-1), state, words, first_step, Edges(*edges), release)
     in_rounds = functools.partial(_in_rounds, layout)
     if layout.per_edge:
@@ -100,7 +122,7 @@ def _deliver_lanes(
 ) -> Array:
     """Without releases, for a batch: buffers `[lanes, slots, n]`, words `[lanes, steps, m]`; step
     and edges with lanes or without."""
-    rest = (_own_words(layout, words), first_step, Edges(*edges))
+    rest = (own_words(layout, words), first_step, Edges(*edges))
 
     def on_cpu(buffer, words, first_step, edges):
         return one_by_one(layout, buffer.reshape(-1), None, words, first_step, edges, None)[0]
@@ -111,17 +133,10 @@ def _deliver_lanes(
 
         in_batched = (True, True, first_step.ndim > 0, jax.tree.map(lambda x: x.ndim > 1, edges))
         arguments = (buffer, words, first_step, edges)
-        return _one_after_other(one, buffer.shape[0], in_batched, *arguments)[0].reshape(-1)
+        return one_after_other(one, buffer.shape[0], in_batched, *arguments)[0].reshape(-1)
 
     made = lax.platform_dependent(buffer, *rest, cpu=on_cpu, default=elsewhere)
     return made.reshape(buffer.shape)
-
-
-def _own_words(layout: Layout, words: Array) -> Array:
-    """Of packed spikes `[..., steps, m]` of a population those of a projection's sources."""
-    first_pre, n_pre = layout.first_pre, layout.n_pre
-    low, high = first_pre // WORD, -(-(first_pre + n_pre) // WORD)
-    return words[..., low:high] & _edge_mask(first_pre - low * WORD, n_pre, high - low)
 
 
 def _in_rounds(
@@ -132,44 +147,29 @@ def _in_rounds(
     first_step: Array,
     edges: Edges,
     release: Any,
+    amounts: Array | None = None,
 ) -> tuple[Array, ReleaseState | None]:
     """List as many spikes as a round holds, and deliver them together."""
-    first_pre, n_pre = layout.first_pre, layout.n_pre
-    low, high = first_pre // WORD, -(-(first_pre + n_pre) // WORD)
-    found = spikes_.index(words.reshape(-1))
-    first_cell = low * WORD - first_pre
     distinct = words.shape[0] == 1  # no source twice in a step
-    # Of each word, once: a division for each spike costs more than finding it.
-    row, column = jnp.divmod(jnp.arange(words.size, dtype=jnp.int32), high - low)
-    step_of_word, cell_of_word = first_step + row, first_cell + column * WORD
 
-    def round_(carry):
-        done, buffer, state = carry
-        word, bit = spikes_.compact(found, done, layout.capacity)
-        if distinct:
-            step, cell = first_step, first_cell + word * WORD
-        else:
-            step, cell = step_of_word[word], cell_of_word[word]
-        pre = jnp.clip(cell + bit, 0, n_pre - 1)
-        count = jnp.minimum(found.total - done, layout.capacity)
-        events = Events(pre, step, None, count)
+    def deliver(events, carry):
+        buffer, state = carry
         if state is not None and layout.per_edge:
-            buffer, state = lax.platform_dependent(
+            return lax.platform_dependent(
                 *(buffer, state, events, edges, release),
                 cpu=functools.partial(release_by_loop, layout),
                 default=functools.partial(release_at_once, layout, distinct),
             )
-            return done + layout.capacity, buffer, state
         if state is not None:
             state, amount = _release_of_sources(layout, distinct, release, state, events)
             events = events._replace(amount=amount)
+        if amounts is not None:
+            events = events._replace(amount=amounts[events.step - first_step, events.pre])
         if edges.post.shape[0]:
             buffer = add_at_once(layout, buffer, events, edges)
-        return done + layout.capacity, buffer, state
+        return buffer, state
 
-    carry = (jnp.zeros((), jnp.int32), buffer, state)
-    _, buffer, state = lax.while_loop(lambda carry: carry[0] < found.total, round_, carry)
-    return buffer, state
+    return in_rounds(layout, words, first_step, deliver, (buffer, state))
 
 
 def _release_of_sources(
@@ -193,9 +193,3 @@ def _release_of_sources(
 
     amount = jnp.zeros(layout.capacity, real_dtype())
     return in_turn(layout, distinct, events, some, (state, amount))
-
-
-def _edge_mask(first: int, n: int, n_words: int) -> Array:
-    """Words in which the bits first..first+n-1 are set."""
-    bits = (jnp.arange(n_words * WORD) >= first) & (jnp.arange(n_words * WORD) < first + n)
-    return spikes_.pack(bits[None])[0]

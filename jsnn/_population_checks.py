@@ -11,7 +11,7 @@ from jsnn.growth import CALCIUM, Growth
 from jsnn.neurons import LIF, AdEx, HodgkinHuxley
 from jsnn.receptors import Delta, Receptor
 from jsnn.solvers import RK4, Exact, Piecewise, Solver, Splitting
-from jsnn.surrogate import Triangular
+from jsnn.surrogate import Surrogate
 
 Neuron = LIF | AdEx | HodgkinHuxley
 Cell = Neuron | LiRinzel
@@ -36,7 +36,7 @@ def check_arguments(
             raise TypeError(f"{kind}={shortened(given)} is not a dictionary; give names")
     if solver is not None and not isinstance(solver, Solver):
         raise TypeError(f"solver={solver!r} is no solver; give one, as RK4()")
-    if surrogate is not None and not isinstance(surrogate, Triangular):
+    if surrogate is not None and not isinstance(surrogate, Surrogate):
         raise TypeError(f"surrogate={surrogate!r} is no surrogate; give one, as Triangular()")
     for name, receptor in (receptors or {}).items():
         check_name("receptor", name)

@@ -1,5 +1,5 @@
-"""The rows of a round of spikes into a flat buffer of arrivals: side by side, or, on a CPU and with
-a state for each edge, one after the other."""
+"""Spikes in rounds of so many, and the rows of a round into a flat buffer of arrivals: side by
+side, or, on a CPU and with a state for each edge, one after the other."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,9 @@ import numpy as np
 from jax import Array, lax
 
 from jsnn import release as release_
+from jsnn import spikes as spikes_
 from jsnn.release import ReleaseState
+from jsnn.spikes import WORD
 
 
 class Layout(NamedTuple):
@@ -176,16 +178,36 @@ def release_at_once(
 
 
 def _side_by_side(layout, mine, buffer, events, edges, amounts, state):
-    """The edges of some spikes, of which each finds its spike in the sum of the row lengths.
-    `amounts(state, spike, edge, inside)` tells what they release, or None for 1."""
+    """The edges of some spikes into the buffer. `amounts(state, spike, edge, inside)` tells what
+    they release, or None for 1."""
+
+    def visit(carry, spike, edge, target, inside):
+        buffer, state = carry
+        state, amount = amounts(state, spike, edge, inside)
+        amount = jnp.ones(edge.shape, buffer.dtype) if amount is None else amount
+        amount = amount if edges.weight is None else edges.weight[edge] * amount
+        return buffer.at[target].add(amount, mode="drop"), state
+
+    # Narrow numbers have no atomic addition on a GPU.
+    wide = buffer.astype(jnp.int32) if jnp.issubdtype(buffer.dtype, jnp.integer) else buffer
+    wide, state = each_edge(layout, mine, events, edges, visit, (wide, state))
+    return wide.astype(buffer.dtype), state
+
+
+def each_edge(
+    layout: Layout, mine: Array, events: Events, edges: Edges, visit: Any, carry: Any
+) -> Any:
+    """`carry = visit(carry, spike, edge, target, inside)` over the edges of those spikes of a round
+    that are `mine`, many at a time. Each finds its spike in the sum of the row lengths; `target` is
+    where it arrives in the flat buffer, beyond its end for what is not `inside`."""
     begin = edges.row_ptr[events.pre]
     length = jnp.where(mine, edges.row_ptr[events.pre + 1] - begin, 0)
     upto = jnp.cumsum(length)
     before = upto - length
     size = min(2**18, edges.post.shape[0])
 
-    def some(carry):
-        done, buffer, state = carry
+    def some(both):
+        done, carry = both
         number = done + jnp.arange(size, dtype=jnp.int32)
         spike = jnp.searchsorted(upto, number, side="right", method="scan_unrolled")
         inside = number < upto[-1]
@@ -195,13 +217,46 @@ def _side_by_side(layout, mine, buffer, events, edges, amounts, state):
         slot = (events.step_of(spike) + delay) % layout.slots
         target = slot * layout.n + layout.offset + edges.post[edge].astype(jnp.int32)
         target = jnp.where(inside, target, layout.slots * layout.n)
-        state, amount = amounts(state, spike, edge, inside)
-        amount = jnp.ones(size, buffer.dtype) if amount is None else amount
-        amount = amount if edges.weight is None else edges.weight[edge] * amount
-        return done + size, buffer.at[target].add(amount, mode="drop"), state
+        return done + size, visit(carry, spike, edge, target, inside)
 
-    # Narrow numbers have no atomic addition on a GPU.
-    wide = buffer.astype(jnp.int32) if jnp.issubdtype(buffer.dtype, jnp.integer) else buffer
-    carry = (jnp.zeros((), jnp.int32), wide, state)
-    _, wide, state = lax.while_loop(lambda carry: carry[0] < upto[-1], some, carry)
-    return wide.astype(buffer.dtype), state
+    both = (jnp.zeros((), jnp.int32), carry)
+    return lax.while_loop(lambda both: both[0] < upto[-1], some, both)[1]
+
+
+def in_rounds(layout: Layout, words: Array, first_step: Array, visit: Any, carry: Any) -> Any:
+    """`carry = visit(events, carry)` over the spikes of words `[steps, m]`, as many at a time as a
+    round holds."""
+    first_pre, n_pre = layout.first_pre, layout.n_pre
+    low, high = first_pre // WORD, -(-(first_pre + n_pre) // WORD)
+    found = spikes_.index(words.reshape(-1))
+    first_cell = low * WORD - first_pre
+    # Of each word, once: a division for each spike costs more than finding it.
+    row, column = jnp.divmod(jnp.arange(words.size, dtype=jnp.int32), high - low)
+    step_of_word, cell_of_word = first_step + row, first_cell + column * WORD
+
+    def round_(both):
+        done, carry = both
+        word, bit = spikes_.compact(found, done, layout.capacity)
+        if words.shape[0] == 1:
+            step, cell = first_step, first_cell + word * WORD
+        else:
+            step, cell = step_of_word[word], cell_of_word[word]
+        pre = jnp.clip(cell + bit, 0, n_pre - 1)
+        count = jnp.minimum(found.total - done, layout.capacity)
+        return done + layout.capacity, visit(Events(pre, step, None, count), carry)
+
+    both = (jnp.zeros((), jnp.int32), carry)
+    return lax.while_loop(lambda both: both[0] < found.total, round_, both)[1]
+
+
+def own_words(layout: Layout, words: Array) -> Array:
+    """Of packed spikes `[..., steps, m]` of a population those of a projection's sources."""
+    first_pre, n_pre = layout.first_pre, layout.n_pre
+    low, high = first_pre // WORD, -(-(first_pre + n_pre) // WORD)
+    return words[..., low:high] & _edge_mask(first_pre - low * WORD, n_pre, high - low)
+
+
+def _edge_mask(first: int, n: int, n_words: int) -> Array:
+    """Words in which the bits first..first+n-1 are set."""
+    bits = (jnp.arange(n_words * WORD) >= first) & (jnp.arange(n_words * WORD) < first + n)
+    return spikes_.pack(bits[None])[0]

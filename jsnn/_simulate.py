@@ -12,20 +12,18 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jsnn._block import block
 from jsnn._divide import AXIS, pad_cells, padded
 from jsnn._external import pad_inputs
+from jsnn._loop import all_steps
 from jsnn._math import named, shortened
 from jsnn._memory import check_memory, size
 from jsnn._status import check_state
 from jsnn._sums import Conductances
-from jsnn._updates import between_updates
-from jsnn.delivery import EventDriven, not_differentiable
+from jsnn.adjoint import Backprop
 from jsnn.exchange import Relaxation
 from jsnn.network import Network
 from jsnn.record import Recorder, Spikes, buffer_of
-from jsnn.spikes import WORD
-from jsnn.state import State, look_at_states
+from jsnn.state import State
 
 
 class Solution(eqx.Module):
@@ -50,21 +48,25 @@ def simulate(
     state: State,
     steps: int,
     record: Mapping[str, Recorder] | None = None,
+    *,
+    adjoint: Backprop | None = None,
 ) -> Solution:
-    """Advance the network by a number of steps. Pure: may stand inside `jit`, `vmap` and `scan`,
-    and inside `grad` with `SegmentSum` delivery.
+    """Advance the network by a number of steps. Pure: may stand inside `jit`, `vmap`, `scan` and
+    `grad`.
 
     **Arguments:**
 
     - `network`, `state`: the state from `network.init(key)` or of an earlier solution.
     - `steps`: how many, of `network.dt` each; static.
     - `record`: recorders by name.
+    - `adjoint`: how to differentiate: `jsnn.adjoint.Backprop(...)`. It changes no spike.
 
-    However a run is cut into calls, the spikes are the same. What spikes are recorded as are whole
-    numbers, through which no gradient passes; states carry it. Another number of steps compiles
-    anew; `run` does not. Many short calls belong inside one `jit` or `scan`: each from outside
-    takes a millisecond or more. Several devices are for `network.on`, `shard_map` or a batch of
-    states: on CPUs, XLA cannot divide the cells of a state by itself.
+    However a run is cut into calls, the spikes are the same. Gradients pass through what `States`,
+    `SynapseStates` and `Counts` record (with `every=dt`, whether each cell spiked in each step);
+    not through `Spikes`, which are bits. Forward derivatives want `SegmentSum` delivery. Another
+    number of steps compiles anew; `run` does not. Many short calls belong inside one `jit` or
+    `scan`: each from outside takes a millisecond or more. Several devices are for `network.on`,
+    `shard_map` or a batch of states: on CPUs, XLA cannot divide the cells of a state by itself.
     """
     if not isinstance(network, Network):
         raise TypeError(f"network={shortened(network)} is no network")
@@ -75,7 +77,11 @@ def simulate(
     network = network.checked()
     record, steps = check_record(network, record, int(steps)), int(steps)
     state = check_state(network, state, steps)
-    return advance(network, state, steps, steps, record)
+    adjoint = Backprop() if adjoint is None else adjoint
+    if not isinstance(adjoint, Backprop):
+        raise TypeError(f"adjoint={shortened(adjoint)}; give jsnn.adjoint.Backprop(...)")
+    adjoint.check(list(network.synapses), network.dt)
+    return advance(network, state, steps, steps, record, adjoint)
 
 
 def check_record(
@@ -108,6 +114,7 @@ def _advance(
     steps: int | Array,
     capacity: int,
     record: dict[str, Recorder],
+    adjoint: Backprop | None = None,
 ) -> Solution:
     """`steps` steps, at most `capacity`. A traced number lets one compilation serve segments of
     any length, but cannot be differentiated; the records then have room for `capacity` steps."""
@@ -117,7 +124,7 @@ def _advance(
     whole = {name: own * devices for name, own in local.items()}
     coefficients = network.prepare()
     inputs = pad_inputs(network.populations, network.inputs, coefficients.inputs, whole)
-    coefficients = coefficients._replace(inputs=inputs)
+    coefficients = coefficients._replace(inputs=inputs, adjoint=adjoint or Backprop())
     populations = {
         name: pad_cells(own, n[name], whole[name]) for name, own in coefficients.populations.items()
     }
@@ -134,29 +141,25 @@ def _advance(
         )
     )
     coefficients = coefficients._replace(populations=populations, couplings=couplings, slow=slow)
-    wide = State(
-        state.step,
-        state.key,
-        {
+    wide = replace(
+        state,
+        populations={
             name: pad_cells(own, n[name], whole[name], always=True)
             for name, own in state.populations.items()
         },
-        {
+        buffers={
             name: _pad_zero(own, whole[network.synapses[name].post[0]])
             for name, own in state.buffers.items()
         },
-        state.releases,
-        state.status,
-        _waves_to(state.relaxation, whole),
-        {
+        relaxation=_waves_to(state.relaxation, whole),
+        signals={
             name: _pad_zero(own, whole[network.slow[name].parts[0][0]])
             for name, own in state.signals.items()
         },
-        state.edges,
     )
     buffer = buffer_of(network, record)
     filled = {name: own for name, own in record.items() if buffer[name] == name}
-    loop = partial(_loop, network, filled, local, capacity)
+    loop = partial(all_steps, network, filled, local, capacity)
     if network.mesh is None:
         rows = {name: s.rows() for name, s in network.synapses.items() if s.grown is None}
         wide, buffers, counts = loop(wide, coefficients, rows, steps)
@@ -171,21 +174,17 @@ def _advance(
         wide = replace(wide, releases=releases)
         divided: Any = PartitionSpec(AXIS)
         same: Any = PartitionSpec()
-        state_spec = State(
-            same,
-            same,
-            jax.tree.map(lambda _: divided, wide.populations),
-            jax.tree.map(lambda _: PartitionSpec(None, AXIS), wide.buffers),
-            jax.tree.map(lambda _: divided, wide.releases),
-            jax.tree.map(lambda _: same, wide.status),
-            None
+        state_spec = replace(
+            jax.tree.map(lambda _: same, wide),
+            populations=jax.tree.map(lambda _: divided, wide.populations),
+            buffers=jax.tree.map(lambda _: PartitionSpec(None, AXIS), wide.buffers),
+            releases=jax.tree.map(lambda _: divided, wide.releases),
+            relaxation=None
             if wide.relaxation is None
             else replace(
                 jax.tree.map(lambda _: same, wide.relaxation),
                 waves={name: PartitionSpec(None, None, AXIS) for name in wide.relaxation.waves},
             ),
-            jax.tree.map(lambda _: same, wide.signals),
-            jax.tree.map(lambda _: same, wide.edges),
         )
         cells_spec = coefficients._replace(
             populations={
@@ -203,6 +202,7 @@ def _advance(
             weights=jax.tree.map(lambda _: same, coefficients.weights),
             couplings=_ways_spec(coefficients.couplings),
             slow=_ways_spec(coefficients.slow),
+            adjoint=jax.tree.map(lambda _: same, coefficients.adjoint),
         )
         record_spec = {
             name: PartitionSpec(None, AXIS) if own.is_divided else same
@@ -221,19 +221,19 @@ def _advance(
         )(wide, coefficients, rows, *traced)
         releases = {n: network.synapses[n].gather(own) for n, own in wide.releases.items()}
         wide = replace(wide, releases=releases)
-    narrow = State(
-        wide.step,
-        wide.key,
-        {
+    narrow = replace(
+        wide,
+        populations={
             name: jax.tree.map(lambda leaf, n=n[name]: leaf[:n], own)
             for name, own in wide.populations.items()
         },
-        {name: own[:, : n[network.synapses[name].post[0]]] for name, own in wide.buffers.items()},
-        wide.releases,
-        wide.status,
-        _waves_to(wide.relaxation, n),
-        {name: own[:, : n[network.slow[name].parts[0][0]]] for name, own in wide.signals.items()},
-        wide.edges,
+        buffers={
+            name: own[:, : n[network.synapses[name].post[0]]] for name, own in wide.buffers.items()
+        },
+        relaxation=_waves_to(wide.relaxation, n),
+        signals={
+            name: own[:, : n[network.slow[name].parts[0][0]]] for name, own in wide.signals.items()
+        },
     )
     if network.mesh is not None:  # where the state was, so that the next call finds it the same
         narrow = lax.with_sharding_constraint(narrow, NamedSharding(network.mesh, PartitionSpec()))
@@ -264,71 +264,6 @@ devices. JAX takes such options at the outermost `jit` only."""
 advance_from_host = eqx.filter_jit(  # pyright: ignore[reportCallIssue]
     _advance, compiler_options=COMPILER_OPTIONS
 )
-
-
-def _loop(network, record, local, capacity, state, coefficients, rows, steps):
-    """All blocks of a device (or of the only one)."""
-    axis = None if network.mesh is None else AXIS
-    if axis is not None:  # the part of each device has the device as first axis
-        own = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)  # noqa: E731
-        rows = own(rows)
-        state = replace(state, releases=own(state.releases))
-    device = 0 if axis is None else lax.axis_index(axis)
-    first = {name: device * n for name, n in local.items()}
-    length = network.block
-    # A last block that is cut short writes whole, beyond the end
-    room = -(-capacity // length) * length + (length if network.rewiring is not None else 0)
-    buffers = {name: own.begin(network, room, local) for name, own in record.items()}
-    # Of each word of cells; one number would take three more kernels a block
-    counts = {
-        name: jnp.zeros(n // WORD, jnp.int32)
-        for name, n in local.items()
-        if network.populations[name].neuron.is_spiking
-    }
-    if isinstance(network.delivery, EventDriven):  # populations are guarded in each block
-        given = {name: (own.release, own.weight) for name, own in rows.items()}
-        given, releases, edges = not_differentiable((given, state.releases, state.edges))
-        state = replace(state, releases=releases, edges=edges)
-        rows = {
-            name: replace(own, release=given[name][0], weight=given[name][1])
-            for name, own in rows.items()
-        }
-    run_block = partial(block, network, record, local, first, coefficients)
-    carry = (state, buffers, counts)
-    if network.rewiring is not None:
-        carry = between_updates(network, run_block, rows, first, local, steps, carry)
-    elif isinstance(steps, int):
-        blocks, tail = divmod(steps, length)
-        if blocks:
-            carry = lax.fori_loop(
-                0, blocks, lambda i, c: run_block(rows, length, i * length, *c), carry
-            )
-        if tail:
-            carry = run_block(rows, tail, jnp.asarray(blocks * length), *carry)
-    else:
-        carry = lax.fori_loop(
-            0,
-            -(-steps // length),
-            lambda i, c: run_block(
-                rows, jnp.minimum(length, steps - i * length) if length > 1 else 1, i * length, *c
-            ),
-            carry,
-        )
-    state, buffers, counts = carry
-    counts = {name: jnp.sum(own) for name, own in counts.items()}
-    if not isinstance(steps, int) or steps:
-        status = look_at_states(state.status, state.populations, state.step - 1)
-        state = replace(state, status=status)
-    if axis is not None:
-        counts = lax.psum(counts, axis)
-        status = lax.pmin(state.status, axis)
-        releases = jax.tree.map(lambda leaf: leaf[None], state.releases)
-        state = replace(state, releases=releases, status=status)
-        buffers = {
-            name: own if record[name].is_divided else lax.psum(own, axis)
-            for name, own in buffers.items()
-        }
-    return state, buffers, counts
 
 
 def _waves_to(relaxation: Relaxation | None, n: dict[str, int]) -> Relaxation | None:

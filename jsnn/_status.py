@@ -5,15 +5,12 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jsnn._math import concrete, real_dtype, shortened
 from jsnn._rewire import Grows, growing
-from jsnn.delivery import EventDriven
 from jsnn.exchange import WaveformRelaxation
 from jsnn.network import Network
-from jsnn.release import ReleaseState
 from jsnn.state import NEVER, State
 
 
@@ -80,25 +77,19 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
             leaves[f"{what} of the edges of {name!r}"] = tuple(
                 (np.shape(x), getattr(x, "dtype", type(x))) for x in (found, wanted)
             )
-    counting, buffers = isinstance(network.delivery, EventDriven), {}
     for name, synapses in network.synapses.items():
         wanted = (synapses.slots, network.populations[synapses.post[0]].n)
         buffer = state.buffers[name]
-        kind = synapses.buffer_dtype(counting)
-        other = synapses.buffer_dtype(not counting)
-        counts = np.issubdtype(buffer.dtype, np.integer)
-        if (buffer.dtype == other and _holds(buffer, kind)) or (counts and _is_empty(buffer)):
-            buffer = jnp.asarray(buffer, kind)
-        buffers[name] = buffer
-        leaves[f"buffer of {name!r}"] = ((buffer.shape, buffer.dtype), (wanted, kind))
-    releases = {}
+        if (name in state.counted) != synapses.is_counted and not _is_empty(buffer):
+            kinds = ("amounts", "numbers") if synapses.is_counted else ("numbers", "amounts")
+            raise ValueError(
+                f"state is of another network: what is under way along {name!r} are {kinds[0]} of "
+                f"arrivals, and this network keeps {kinds[1]}; one weight for all edges has become "
+                "one for each, or the other way round"
+            )
+        leaves[f"buffer of {name!r}"] = ((buffer.shape, buffer.dtype), (wanted, real_dtype()))
     for name, synapses in releasing.items():
-        own, fresh = state.releases[name], synapses.init_release(counting)
-        # Always zero, and there for the gradient alone
-        releases[name] = ReleaseState(own.values, own.last, fresh.deviation)
-        if counting == bool(own.deviation):
-            own = releases[name]
-        releases[name] = own
+        own, fresh = state.releases[name], synapses.init_release()
         if set(own.values) != set(fresh.values):
             raise ValueError(
                 f"state is of another network: the release of {name!r} has {sorted(own.values)}, "
@@ -130,7 +121,7 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
             f"{steps} steps after the {np.max(done)} of this state are more than {NEVER - 1}, as "
             "far as steps are counted; give less, or a new state"
         )
-    return replace(state, buffers=buffers, releases=releases)
+    return replace(state, counted=network.counted)
 
 
 def _room(own: Grows, state: State) -> int:
@@ -140,14 +131,6 @@ def _room(own: Grows, state: State) -> int:
 def _is_empty(buffer: Any) -> bool:
     values = concrete(buffer)
     return values is not None and not values.any()
-
-
-def _holds(buffer: Any, kind: np.dtype) -> bool:
-    """Whether arrivals can be kept as a kind of numbers: whole ones, where they are counted."""
-    values = concrete(buffer)
-    if values is None or not np.issubdtype(kind, np.integer):
-        return True
-    return bool(np.all((values >= 0) & (values <= np.iinfo(kind).max) & (values % 1 == 0)))
 
 
 def raise_if_failed(network: Network, state: State) -> None:

@@ -29,26 +29,9 @@ def between_updates(
     assert network.rewiring is not None
     interval = network.rewiring.steps(network.dt)
 
-    def update(state: State) -> State:
-        if network.mesh is None:
-            return rewired_state(network, state)
-
-        def mine(name: str, values: Array) -> Array:
-            return lax.dynamic_slice_in_dim(values, first[name], local[name])
-
-        everyone = lambda own: lax.all_gather(own, AXIS, tiled=True)  # noqa: E731
-        return rewired_state(network, state, everyone, mine)
-
     def begin(carry: Carry) -> tuple[Carry, dict[str, Rows]]:
-        state, buffers, counts = carry
-        due = state.step % interval == 0
-        state = lax.cond(due, update, lambda state: state, state)
-        grown = {}
-        for name, own in network.synapses.items():
-            if own.grown is not None:
-                low = None if network.mesh is None else first[own.post[0]]
-                grown[name] = own.rows_of_store(state.edges[name], low, local[own.post[0]])
-        return (state, buffers, counts), {**rows, **grown}
+        state, all_rows = updated(network, rows, first, local, carry[0])
+        return (state, *carry[1:]), all_rows
 
     if not isinstance(network.delivery, EventDriven):  # blocks of one step
 
@@ -73,3 +56,34 @@ def between_updates(
 
     start = (jnp.zeros((), jnp.int32), carry)
     return lax.while_loop(lambda both: both[0] < steps, period, start)[1]
+
+
+def updated(
+    network: Network,
+    rows: dict[str, Rows],
+    first: dict[str, Any],
+    local: dict[str, int],
+    state: State,
+) -> tuple[State, dict[str, Rows]]:
+    """The state after the update that precedes its step, if one does, and the rows of its edges
+    beside those that do not grow."""
+    assert network.rewiring is not None
+
+    def update(state: State) -> State:
+        if network.mesh is None:
+            return rewired_state(network, state)
+
+        def mine(name: str, values: Array) -> Array:
+            return lax.dynamic_slice_in_dim(values, first[name], local[name])
+
+        everyone = lambda own: lax.all_gather(own, AXIS, tiled=True)  # noqa: E731
+        return rewired_state(network, state, everyone, mine)
+
+    due = state.step % network.rewiring.steps(network.dt) == 0
+    state = lax.cond(due, update, lambda state: state, state)
+    grown = {}
+    for name, own in network.synapses.items():
+        if own.grown is not None:
+            low = None if network.mesh is None else first[own.post[0]]
+            grown[name] = own.rows_of_store(state.edges[name], low, local[own.post[0]])
+    return state, {**rows, **grown}

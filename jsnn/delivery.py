@@ -11,17 +11,23 @@ those. They are advanced by the spikes, in the order of steps, on every device a
 still exchange bits.
 
 `SegmentSum` is the definition, one line. `EventDriven` gives the same numbers and costs in
-proportion to the spikes.
+proportion to the spikes. On the way back it becomes `Backward`, whose derivatives cost in
+proportion to the spikes, and to the cells that nearly spiked.
 """
+
+import functools
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from jsnn import release as release_
-from jsnn._event_driven import deliver
+from jsnn import spikes as spikes_
+from jsnn._event_driven import deliver, deliver_amounts
+from jsnn._gradient_rows import of_amounts, of_weights
 from jsnn._rows import Layout
 from jsnn.release import Constant, Release, ReleaseState
 
@@ -105,15 +111,20 @@ class EventDriven(eqx.Module):
         dt: float,
     ) -> tuple[Array, ReleaseState | None]:
         """Add the spikes, packed `[steps, n_pre_population / 32]`, to the buffer."""
-        n_pre, n_steps = rows.n_pre, words.shape[0]
-        capacity = self.capacity
-        if capacity is None:  # room for 0.5 % of the cells in every step
-            capacity = min(max(n_steps * n_pre // 200, 64), 8192)
-        capacity = min(capacity, n_steps * n_pre)  # no more spikes than that
-        capacity = max(min(capacity, (2**31 - 1) // max(rows.max_row, 1)), 1)  # int32 counts edges
         if rows.post.shape[0] == 0 and (release is None or rows.per_edge):
             return buffer, release  # sources without edges remember their spikes all the same
-        layout = Layout(
+        layout = self.layout(buffer, rows, first_pre, words.shape[0], dt)
+        edges = (rows.row_ptr, rows.post, rows.weight, rows.delay)
+        return deliver(layout)(buffer, release, words, first_step, edges, rows.release)
+
+    def layout(self, buffer: Array, rows: Rows, first_pre: int, n_steps: int, dt: float) -> Layout:
+        """What is static about the delivery of so many steps."""
+        capacity = self.capacity
+        if capacity is None:  # room for 0.5 % of the cells in every step
+            capacity = min(max(n_steps * rows.n_pre // 200, 64), 8192)
+        capacity = min(capacity, n_steps * rows.n_pre)  # no more spikes than that
+        capacity = max(min(capacity, (2**31 - 1) // max(rows.max_row, 1)), 1)  # int32 counts edges
+        return Layout(
             buffer.shape[0],
             buffer.shape[1],
             rows.offset,
@@ -121,32 +132,108 @@ class EventDriven(eqx.Module):
             rows.chunk,
             rows.max_row,
             first_pre,
-            n_pre,
+            rows.n_pre,
             capacity,
             rows.per_edge,
             dt,
         )
-        edges = (rows.row_ptr, rows.post, rows.weight, rows.delay)
-        return deliver(layout)(buffer, release, words, first_step, edges, rows.release)
+
+
+class Sent(NamedTuple):
+    """The spikes of a block, `[steps, n]`, that gradients pass through: 1 or 0, and which cells are
+    within the support of their surrogate."""
+
+    fired: Array
+    near: Array
+
+
+class Backward(eqx.Module):
+    """What `EventDriven` delivers, with derivatives: those of spikes visit the rows of cells that
+    nearly spiked, those of weights the rows of cells that did.
+
+    The weights are handed on, so that their gradients add up in one place from block to block.
+    Releases by edge go over all edges.
+    """
+
+    rounds: EventDriven
+
+    def __call__(
+        self,
+        buffer: Array,
+        release: ReleaseState | None,
+        spikes: Sent,
+        rows: Rows,
+        first_pre: int,
+        first_step: Array,
+        dt: float,
+    ) -> tuple[Array, ReleaseState | None, Array | None]:
+        """Add the spikes to the buffer, of real numbers; returns the weights as well."""
+        if release is not None and rows.per_edge:
+            made = SegmentSum()(buffer, release, spikes.fired, rows, first_pre, first_step, dt)
+            return *made, rows.weight
+        own = slice(first_pre, first_pre + rows.n_pre)
+        amounts, fired, near = spikes.fired[:, own], spikes.fired > 0, spikes.near
+        if release is not None:
+            release, amounts = _released(release, amounts, rows, first_step, dt)
+            near = near | fired  # parameters of the release change what spikes send
+        words = spikes_.pack(fired), spikes_.pack(near)
+        layout = self.rounds.layout(buffer, rows, first_pre, fired.shape[0], dt)
+        edges = rows.row_ptr, rows.post, rows.delay
+        deliver_ = _with_derivatives(layout, release is not None)
+        buffer, weight = deliver_(buffer, amounts, rows.weight, *words, first_step, edges)
+        return buffer, release, weight
 
 
 Delivery = SegmentSum | EventDriven
 
 
-@jax.custom_vjp
-def not_differentiable(values):
-    """The identity, which refuses to be differentiated: the counts in the buffers would cut the
-    gradient through the spikes in silence."""
-    return values
+def _released(
+    release: ReleaseState, fired: Array, rows: Rows, first_step: Array, dt: float
+) -> tuple[ReleaseState, Array]:
+    """What sources release in each of the steps, `[steps, n_pre]`."""
+
+    def one(release, at):
+        fired, step = at
+        made = release_.step(rows.release, release, release.last, fired, step, dt)
+        values, deviation, amount = made
+        return ReleaseState(values, jnp.where(fired > 0, step, release.last), deviation), amount
+
+    steps = first_step + jnp.arange(fired.shape[0], dtype=jnp.int32)
+    return lax.scan(one, release, (fired, steps))
 
 
-def _refuse(values):
-    raise NotImplementedError(
-        "EventDriven delivery is not differentiable; build the network with delivery=SegmentSum()"
-    )
+@functools.cache
+def _with_derivatives(layout: Layout, released: bool):
+    """`(buffer, amounts, weight, fired, near, first_step, edges) -> (buffer, weight)`, with the
+    words of the cells that fired and of those whose amounts matter."""
 
+    @jax.custom_vjp
+    def add(buffer, amounts, weight, fired, near, first_step, edges):
+        row_ptr, post, delay = edges
+        edges = row_ptr, post, weight, delay
+        if not post.shape[0]:
+            return buffer, weight
+        if released:
+            return deliver_amounts(layout)(buffer, amounts, fired, first_step, edges), weight
+        return deliver(layout)(buffer, None, fired, first_step, edges, None)[0], weight
 
-not_differentiable.defvjp(_refuse, _refuse)
+    def forward(buffer, amounts, weight, fired, near, first_step, edges):
+        made = add(buffer, amounts, weight, fired, near, first_step, edges)
+        amounts = amounts if released and weight is not None else None
+        return made, (amounts, weight, fired, near, first_step, edges)
+
+    def backward(kept, given):
+        amounts, weight, fired, near, first_step, (row_ptr, post, delay) = kept
+        given, total = given
+        edges = row_ptr, post, weight, delay
+        of_spikes = of_amounts(layout)((given, near), first_step, edges)
+        if weight is not None:
+            edges = row_ptr, post, None, delay
+            total = of_weights(layout)((total, given, fired, amounts), first_step, edges)
+        return given, of_spikes, total, None, None, None, None
+
+    add.defvjp(forward, backward)
+    return add
 
 
 def segment_sum_step(

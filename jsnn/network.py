@@ -36,7 +36,7 @@ from jsnn._random import key_words
 from jsnn._rewire import connect_first, edges_of, growing, rewired_state
 from jsnn._slow import SlowConnections, SlowCurrents
 from jsnn.coupling import Coupling, GapConnections, GapJunction, Junctions, groups
-from jsnn.delivery import Delivery, EventDriven, not_differentiable, segment_sum_step
+from jsnn.delivery import Delivery, EventDriven, segment_sum_step
 from jsnn.exchange import Exchange, Joint, Relaxation, WaveformRelaxation, check_groups
 from jsnn.inputs import Cells, Target
 from jsnn.population import Population
@@ -60,8 +60,8 @@ class Network(eqx.Module):
       join advance together, with one solver, which is not `Exact()`.
     - `exchange`: how: `Joint()`, or `WaveformRelaxation()` as in NEST.
     - `rewiring`: when the synapses of growing projections come and go: `Rewiring(interval)`.
-    - `delivery`: `EventDriven()` or `SegmentSum()`, which give the same spikes. Only the latter can
-      be differentiated.
+    - `delivery`: `EventDriven()` or `SegmentSum()`, which give the same spikes and, backward, the
+      same gradients. Only the latter can be differentiated forward, as with `jax.jvp`.
 
     A projection between lists is split into one for each pair, named `"name/pre->post"`. Raises
     `ValueError` or `TypeError`, before anything compiles, for unknown names, times off the grid,
@@ -258,15 +258,12 @@ class Network(eqx.Module):
         edges = {n: s.begin_store() for n, s in self.synapses.items() if s.grown is not None}
         growth = connect_first(self, {n: own.growth for n, own in populations.items()}, edges)
         populations = {n: replace(own, growth=growth[n]) for n, own in populations.items()}
-        counting = isinstance(self.delivery, EventDriven)
         buffers = {
-            name: jnp.asarray(
-                np.zeros((s.slots, self.populations[s.post[0]].n), s.buffer_dtype(counting))
-            )
+            name: jnp.asarray(np.zeros((s.slots, self.populations[s.post[0]].n), real))
             for name, s in self.synapses.items()
         }
         releases = {
-            name: s.init_release(counting) for name, s in self.synapses.items() if not s.is_constant
+            name: s.init_release() for name, s in self.synapses.items() if not s.is_constant
         }
         never = jnp.asarray(NEVER, jnp.int32)
         status = dict.fromkeys(self.labels, never)
@@ -279,7 +276,13 @@ class Network(eqx.Module):
                 for name, own in self.slow.items()
             },
             edges,
+            self.counted,
         )
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The projections whose arrivals are counted, and weighed when they are read."""
+        return tuple(name for name, own in self.synapses.items() if own.is_counted)
 
     @property
     def labels(self) -> list[str]:
@@ -364,13 +367,10 @@ class Network(eqx.Module):
         sent = jax.tree.map(lambda signal: signal[None], sent)
         signals = _slow.remembered(self, state.signals, sent, n, 1)
 
-        counting = isinstance(self.delivery, EventDriven)
-        if counting and self.synapses:
-            populations = not_differentiable(populations)
         # The slot has been read; spikes of step n with a delay d go to slot n + d
         buffers, releases = {}, {}
         for name, synapses in self.synapses.items():
-            buffer = state.buffers[name].astype(synapses.buffer_dtype(counting))
+            buffer = state.buffers[name]
             if synapses.slots:
                 buffer = buffer.at[step % synapses.slots].set(0)
             buffer = synapses.with_slot(buffer)
@@ -390,7 +390,7 @@ class Network(eqx.Module):
         status = look_at_inputs(state.status, self.inputs, coefficients.inputs, n[None], 1, self.dt)
         status = look_at_states(status, populations, n)
         evolved = (populations, buffers, releases, status, relaxation, signals)
-        return State(n + 1, state.key, *evolved, state.edges), fired
+        return State(n + 1, state.key, *evolved, state.edges, state.counted), fired
 
     def part(self, address: str) -> tuple[str, int, int]:
         """`"cells.exc"` as (population, first cell, last cell exclusive)."""

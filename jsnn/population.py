@@ -35,15 +35,17 @@ from jsnn._population_checks import (
     solver_of,
 )
 from jsnn._system import Current, System, receptors_after, vector_field
+from jsnn.adjoint import Kept, Path
 from jsnn.distributions import Distribution, is_distribution
 from jsnn.growth import Calcium, Growth, SynapticElements
 from jsnn.growth import Coefficients as GrowthCoefficients
 from jsnn.neurons import AdEx
 from jsnn.receptors import Delta, Receptor
 from jsnn.solvers import Drive, Field, Piecewise, Solver
-from jsnn.surrogate import Triangular
+from jsnn.surrogate import Surrogate, Triangular
 
 Values = dict[str, Array]
+_KEPT = Kept()
 _SHORTEST = 1e-3  # of a time constant, in steps: beyond it the propagator runs out of digits
 
 
@@ -101,7 +103,7 @@ class Population(eqx.Module):
     neuron: Cell
     receptors: dict[str, Receptor]
     solver: Solver
-    surrogate: Triangular
+    surrogate: Surrogate
     initial: dict[str, Any]
     growth: Growth
     n: int = eqx.field(static=True)
@@ -116,7 +118,7 @@ class Population(eqx.Module):
         solver: Solver | None = None,
         slices: Mapping[str, slice] | None = None,
         initial: Mapping[str, ArrayLike | Distribution] | None = None,
-        surrogate: Triangular | None = None,
+        surrogate: Surrogate | None = None,
         calcium: Calcium | None = None,
         elements: Mapping[str, SynapticElements] | None = None,
     ):
@@ -321,9 +323,10 @@ class Population(eqx.Module):
         before: PopulationState,
         moved: Moved,
         arrivals: Mapping[str, Array],
+        reset: Path = _KEPT,
     ) -> tuple[PopulationState, Array, Array]:
         """What follows the solver in a step, up to its spikes: the state, `fired` and `active`, as
-        from `step`."""
+        from `step`. `reset` is the gradient's path from a spike to the reset."""
         neuron, frozen = coefficients.system.neuron, before.refractory > 0
         spikes = moved.spikes
         # (2) arrivals of this slot
@@ -346,7 +349,7 @@ class Population(eqx.Module):
             margin = spikes.margin
         free = 1 - frozen.astype(margin.dtype)
         fired = self.surrogate(margin) * free
-        cell = neuron.reset(state.cell, fired)
+        cell = neuron.reset(state.cell, reset(fired))
         if spikes is not None:  # they have been reset
             done = spikes.fired
             cell = {name: jnp.where(done, state.cell[name], own) for name, own in cell.items()}

@@ -177,13 +177,11 @@ class Synapses(eqx.Module):
         """Of how many sources or edges the release keeps a state."""
         return self.edges.n_edges if self.per_edge else self.edges.n_pre
 
-    def init_release(self, event_driven: bool) -> ReleaseState:
+    def init_release(self) -> ReleaseState:
         """The state of the release at the start."""
         values = {k: filled(v, self.n_releases) for k, v in self.release.init().items()}
         last = filled(np.int32(-1), self.edges.n_pre)
-        return ReleaseState(
-            values, last, {} if event_driven else jax.tree.map(jnp.zeros_like, values)
-        )
+        return ReleaseState(values, last, jax.tree.map(jnp.zeros_like, values))
 
     @property
     def slots(self) -> int:
@@ -201,12 +199,17 @@ class Synapses(eqx.Module):
             return buffer[:0]
         return buffer.at[step % self.slots].set(0) if self.min_delay == 0 else buffer
 
-    def buffer_dtype(self, event_driven: bool) -> np.dtype:
-        """What arrivals are kept as. With one weight they are counted, in whole numbers where no
-        gradient passes: a source fires at most once a step, so a target's edges bound the count.
-        Narrow, because the buffers of large networks leave the cache (7 % of the time of 50,000
-        cells)."""
-        if not event_driven or np.ndim(self.weight) or not self.is_constant:
+    @property
+    def is_counted(self) -> bool:
+        """Whether arrivals are kept as their number: where all have one weight."""
+        return not np.ndim(self.weight) and self.is_constant
+
+    @property
+    def kept_as(self) -> np.dtype:
+        """What arrivals are kept as where no gradient passes: counts in whole numbers. A source
+        fires at most once a step, so a target's edges bound them. Narrow, because the buffers of
+        large networks leave the cache (7 % of the time of 50,000 cells)."""
+        if not self.is_counted:
             return real_dtype()
         if self.grown is not None:  # nobody knows how many a target will have
             return np.dtype(np.uint32)

@@ -79,7 +79,10 @@ class Spikes(eqx.Module):
 
 
 class Counts(eqx.Module):
-    """The number of spikes of each of the given cells in every `every` ms, `[n_samples, n]`."""
+    """The number of spikes of each of the given cells in every `every` ms, `[n_samples, n]`.
+
+    Inside `simulate` they are real numbers, through which gradients pass.
+    """
 
     cells: str = eqx.field(static=True)
     every: float = eqx.field(static=True)
@@ -90,7 +93,7 @@ class Counts(eqx.Module):
 
     def begin(self, network: Network, length: int, n: dict[str, int]) -> Array:
         every = whole_steps("every", self.every, network.dt)
-        return jnp.zeros((length // every + 2, n[network.part(self.cells)[0]]), jnp.int32)
+        return jnp.zeros((length // every + 2, n[network.part(self.cells)[0]]), real_dtype())
 
     def sample(self, network: Network, populations: dict[str, PopulationState], first: Any) -> Any:
         return None
@@ -98,9 +101,11 @@ class Counts(eqx.Module):
     def write(self, network: Network, name: str, buffer: Array, block: Block) -> Array:
         every = whole_steps("every", self.every, network.dt)
         first = (block.steps[0] - block.offset) // every
-        fired = block.fired[network.part(self.cells)[0]].astype(jnp.int32)
+        fired = block.fired[network.part(self.cells)[0]].astype(buffer.dtype)
         row = block.steps // every - first
         several = (fired.shape[0] - 1) // every + 2
+        if every == 1:
+            return lax.dynamic_update_slice_in_dim(buffer, fired, row[0], 0)
         if several > 4:
             return buffer.at[row].add(fired)
         for k in range(several):  # of a few rows each a sum: a scatter adds number by number
@@ -119,7 +124,7 @@ class Counts(eqx.Module):
         return SampleRecord(buffer[:, low:high], first_step, length, every, network.dt, True)
 
     def to_host(self, made: SampleRecord) -> dict[str, np.ndarray]:
-        return values_on_host(made)
+        return {"values": values_on_host(made)["values"].astype(np.int32)}
 
     def join(self, network: Network, parts: list[Part]) -> SampleRecord:
         """The segments of a run as one; a count that two of them share is added up."""

@@ -10,6 +10,7 @@ from jax import Array
 from jsnn._math import NEVER as NEVER
 from jsnn._store import Store
 from jsnn._sums import Conductances
+from jsnn.adjoint import Backprop
 from jsnn.exchange import Relaxation
 from jsnn.inputs import Prepared
 from jsnn.population import Coefficients, PopulationState
@@ -20,7 +21,8 @@ class State(eqx.Module):
     """Everything that evolves.
 
     `step` counts the steps done; `key` are the two words that inputs draw with; `buffers` hold
-    arrivals under way, `[slots, n]` for each projection; `releases` what the synapses of those with
+    arrivals under way, `[slots, n]` for each projection, of those that are `counted` as their
+    number, of others as the sum of their amounts; `releases` what the synapses of those with
     short-term plasticity remember; `status` tells the first step at which each input
     (`"input/name"`) failed, and for each population the step at which a state was found that is not
     finite (it is looked for every 64 steps, and at the end of a call), or `NEVER`; `signals` what
@@ -38,6 +40,7 @@ class State(eqx.Module):
     relaxation: Relaxation | None = None
     signals: dict[str, Array] = eqx.field(default_factory=dict)
     edges: dict[str, Store] = eqx.field(default_factory=dict)
+    counted: tuple[str, ...] = eqx.field(static=True, default=())
 
     @property
     def outcome(self) -> dict[str, Array]:
@@ -55,6 +58,7 @@ class NetworkCoefficients(NamedTuple):
     weights: dict[str, Array | None]  # scalar weights, applied where arrivals are read
     couplings: dict[str, list[Conductances]]
     slow: dict[str, list[Conductances]]
+    adjoint: Backprop = Backprop()
 
 
 def look_at_states(

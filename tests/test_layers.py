@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "jsnn"
 
 FLOORS = [
     {"_math", "_random", "_draw", "_sorting", "spikes"},
-    {"surrogate", "solvers", "receptors", "distributions", "edges", "_spike_checks", "growth"},
+    {"surrogate", "adjoint", "solvers", "receptors", "distributions", "edges", "_spike_checks", "growth"},
     {"analysis", "export", "_plot_checks"},
     {
         "neurons.lif",
@@ -30,9 +30,11 @@ FLOORS = [
     {"inputs.poisson", "inputs.spike_list", "inputs.currents", "inputs", "tripartite"},
     {"_population_checks", "_pairing"},
     {"population", "_rows", "_one_kernel"},
-    {"_one_by_one", "_sums"},
+    {"_spike_rows", "_sums"},
+    {"_one_by_one"},
     {"coupling"},
     {"_event_driven", "exchange", "_slow"},
+    {"_gradient_rows"},
     {"delivery", "state"},
     {"projection", "records"},
     {"_external", "_memory"},
@@ -42,6 +44,9 @@ FLOORS = [
     {"_synapse_states"},
     {"record"},
     {"_block", "_checkpoint", "_lesion", "_updates"},
+    {"_walk"},
+    {"_reverse"},
+    {"_loop"},
     {"_simulate"},
     {"_run"},
     {"_nest_growth"},
