@@ -3,6 +3,7 @@ from jsnn import analysis as analysis
 from jsnn import astrocytes as astrocytes
 from jsnn import connect as connect
 from jsnn import coupling as coupling
+from jsnn import delays as delays
 from jsnn import distributions as distributions
 from jsnn import exchange as exchange
 from jsnn import export as export

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jsnn._external import Input, external
+from jsnn._synapses import Synapses
 from jsnn.coupling import Coupled, Devices, Junctions
 from jsnn.exchange import Exchange, Relaxation, WaveformRelaxation, Window, move, relax
 from jsnn.inputs import Cells
 from jsnn.population import Population, PopulationState
-from jsnn.projection import Synapses
 from jsnn.state import NetworkCoefficients, State
 
 ALONE = Devices(defaultdict(int), lambda v: v, lambda x: x, 1)

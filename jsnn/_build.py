@@ -17,12 +17,14 @@ from jsnn._math import (
 )
 from jsnn._slow import SlowCurrents, merged
 from jsnn._sums import Part, ways
+from jsnn._synapses import Synapses, check_sign
 from jsnn.connect import Pairs, generator
 from jsnn.coupling import GapJunction, Junctions, SlowInwardCurrent
+from jsnn.delays import Interpolated
 from jsnn.distributions import is_distribution
 from jsnn.edges import Edges, between, check_edges, narrow, sort_edges
 from jsnn.population import Population
-from jsnn.projection import Projection, Synapses, check_sign, locate, receptor_of
+from jsnn.projection import Projection, locate, receptor_of
 from jsnn.release import Release
 from jsnn.rewire import Grown, capacity_of
 
@@ -46,7 +48,10 @@ def build(
     edges, order = _edges(where, projection.rule, pre_ids, post_ids, edge_key)
     n_edges = edges.n_edges
     weight = _values(where, "weight", projection.weight, n_edges, weight_key, order)
-    delay = _delays(where, projection.delay, n_edges, delay_key, order, dt)
+    if isinstance(projection.delay, Interpolated):
+        delay = _values(where, "delay", projection.delay.delay, n_edges, delay_key, order)
+    else:
+        delay = _delays(where, projection.delay, n_edges, delay_key, order, dt)
     release, per_edge = _of_sources_or_edges(
         *(name, projection.release, edges, release_key, order),
         grows=projection.growing is not None,
@@ -86,12 +91,19 @@ def build(
             low, high = int(all_delays.min(initial=2**31)), int(all_delays.max(initial=0))
             if all_delays.size == 0:
                 low = high = 1
-            uniform = low == high and not (new and own_delay.ndim)
+            if isinstance(projection.delay, Interpolated):
+                with named(where):
+                    low, high = projection.delay.bounds(dt)
+                    kept: Any = projection.delay.of(own_delay)
+            elif low == high and not (new and own_delay.ndim):
+                kept = None
+            else:
+                kept = jnp.asarray(own_delay.astype(narrow(high + 1)))
             full = name if single else f"{name}/{projection.pre[p]}->{projection.post[q]}"
             built[full] = Synapses(
                 part,
                 own_weight,
-                None if uniform else jnp.asarray(own_delay.astype(narrow(high + 1))),
+                kept,
                 own_release,
                 None,
                 grown,

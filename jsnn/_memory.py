@@ -11,6 +11,7 @@ from jsnn._divide import padded
 from jsnn._math import real_dtype
 from jsnn._store import n_bytes
 from jsnn.coupling import Coupling, GapJunction
+from jsnn.delays import Interpolated
 from jsnn.distributions import is_distribution
 from jsnn.edges import Edges, narrow
 from jsnn.population import Population
@@ -36,6 +37,7 @@ def check_plan(
         what, kept, making[what] = _of_edges(name, projection, populations)
         needs[what] = kept
         delay = projection.delay
+        delay = delay.max if isinstance(delay, Interpolated) else delay
         if is_distribution(delay):  # the network checks it once it is drawn
             continue
         cells = {address.partition(".")[0] for address in projection.post}
@@ -78,7 +80,7 @@ def _of_edges(
     kept, peak = np.dtype(narrow(sizes[1])).itemsize, 12
     for value, own, making in (
         (projection.weight, real_dtype().itemsize, 12),
-        (projection.delay, 2, 40),
+        (getattr(projection.delay, "delay", projection.delay), 2, 40),
     ):
         if is_distribution(value) or np.ndim(value):
             kept, peak = kept + own, peak + making

@@ -6,9 +6,10 @@ from typing import Any
 from jsnn._external import Input, SpikeInput
 from jsnn._math import check_name, named, shortened
 from jsnn._slow import SlowCurrents
+from jsnn._synapses import Synapses, check_sign
 from jsnn.coupling import Coupling, Junctions
 from jsnn.population import Population
-from jsnn.projection import Projection, Synapses, check_sign, locate, receptor_of
+from jsnn.projection import Projection, locate, receptor_of
 from jsnn.rewire import Rewiring
 
 Parts = tuple[

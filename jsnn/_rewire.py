@@ -23,9 +23,9 @@ from jsnn._pairing import (
     random_words,
 )
 from jsnn._store import New, Store, n_bytes
+from jsnn._synapses import Synapses
 from jsnn.growth import Values, connected
 from jsnn.population import Population
-from jsnn.projection import Synapses
 from jsnn.rewire import MOST_ROOM, ByDistance, Rewiring
 from jsnn.rewire import Growing as Rule
 from jsnn.state import NEVER, State

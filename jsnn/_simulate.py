@@ -161,11 +161,11 @@ def _advance(
     filled = {name: own for name, own in record.items() if buffer[name] == name}
     loop = partial(all_steps, network, filled, local, capacity)
     if network.mesh is None:
-        rows = {name: s.rows() for name, s in network.synapses.items() if s.grown is None}
+        rows = {n: s.rows(network.dt) for n, s in network.synapses.items() if s.grown is None}
         wide, buffers, counts = loop(wide, coefficients, rows, steps)
     else:
         rows = {
-            name: s.rows_of_devices() for name, s in network.synapses.items() if s.grown is None
+            n: s.rows_of_devices(network.dt) for n, s in network.synapses.items() if s.grown is None
         }
         releases = {
             name: network.synapses[name].divide(own, devices)

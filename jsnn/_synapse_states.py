@@ -12,9 +12,9 @@ from jsnn import release as release_
 from jsnn import spikes as spikes_
 from jsnn._math import plain, real_dtype, unknown
 from jsnn._samples import Block, Part, Samples, Sources, check_index, chosen, values_on_host
+from jsnn._synapses import Synapses
 from jsnn.network import Network
 from jsnn.population import PopulationState
-from jsnn.projection import Synapses
 from jsnn.records import SampleRecord, SpikeSamples, SpikeValues
 from jsnn.release import ReleaseState
 

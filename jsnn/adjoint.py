@@ -13,13 +13,13 @@ through it.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_scalar, plain, shortened, whole_steps
 
@@ -41,14 +41,14 @@ class Cut(eqx.Module):
 class Scaled(eqx.Module):
     """The derivative times `factor`."""
 
-    factor: float = eqx.field(static=True)
+    factor: Array
 
-    def __init__(self, factor: float):
+    def __init__(self, factor: ArrayLike):
         check_scalar("factor", factor)
-        self.factor = plain(factor)
+        self.factor = as_real(factor)
 
     def __call__(self, x: Array) -> Array:
-        return _scaled(x, jnp.asarray(self.factor, x.dtype))
+        return _scaled(x, lax.stop_gradient(self.factor).astype(x.dtype))
 
 
 Path = Kept | Cut | Scaled
@@ -79,7 +79,7 @@ class Fading(eqx.Module):
 
     tau: Array
 
-    def __init__(self, tau: Any):
+    def __init__(self, tau: ArrayLike):
         check_scalar("tau", tau, low=0.0, strict=True)
         self.tau = as_real(tau)
 
@@ -94,7 +94,7 @@ class Clipped(eqx.Module):
 
     norm: Array
 
-    def __init__(self, norm: Any):
+    def __init__(self, norm: ArrayLike):
         check_scalar("norm", norm, low=0.0, strict=True)
         self.norm = as_real(norm)
 
@@ -189,7 +189,7 @@ def _scaled_jvp(primals, tangents):
     return primals[0], primals[1] * tangents[0]
 
 
-@partial(jax.custom_vjp)
+@jax.custom_vjp
 def _clipped(carried: Any, norm: Array) -> Any:
     return carried
 

@@ -35,12 +35,13 @@ from jsnn._parts import Parts, check_kinds, checked_parts
 from jsnn._random import key_words
 from jsnn._rewire import connect_first, edges_of, growing, rewired_state
 from jsnn._slow import SlowConnections, SlowCurrents
+from jsnn._synapses import Connections, Synapses
 from jsnn.coupling import Coupling, GapConnections, GapJunction, Junctions, groups
 from jsnn.delivery import Delivery, EventDriven, segment_sum_step
 from jsnn.exchange import Exchange, Joint, Relaxation, WaveformRelaxation, check_groups
 from jsnn.inputs import Cells, Target
 from jsnn.population import Population
-from jsnn.projection import Connections, Projection, Synapses, locate
+from jsnn.projection import Projection, locate
 from jsnn.rewire import Rewiring
 from jsnn.state import NEVER, NetworkCoefficients, State, look_at_inputs, look_at_states
 
@@ -304,7 +305,7 @@ class Network(eqx.Module):
         return NetworkCoefficients(
             {name: population.prepare(self.dt) for name, population in self.populations.items()},
             {name: i.prepare(self.dt, self.target(i)[1]) for name, i in self.inputs.items()},
-            {name: s.weight if s.weight.ndim == 0 else None for name, s in self.synapses.items()},
+            {name: s.shared_weight for name, s in self.synapses.items()},
             {name: own.prepare() for name, own in self.couplings.items()},
             {name: own.prepare() for name, own in self.slow.items()},
         )
@@ -325,7 +326,9 @@ class Network(eqx.Module):
             due = step % self.rewiring.steps(self.dt) == 0
             state = jax.lax.cond(due, lambda own: rewired_state(self, own), lambda own: own, state)
         all_rows = {
-            name: own.rows() if own.grown is None else own.rows_of_store(state.edges[name], None, 0)
+            name: own.rows(self.dt)
+            if own.grown is None
+            else own.rows_of_store(state.edges[name], None, 0)
             for name, own in self.synapses.items()
         }
 

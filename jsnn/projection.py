@@ -1,36 +1,25 @@
 """Edges with weights and delays from one population onto a receptor of another."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from jax.core import Tracer
-from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jsnn._divide import Split, split_edges
 from jsnn._math import (
-    as_real,
     check_number,
     concrete,
-    filled,
-    real_dtype,
-    remade,
     shortened,
     unknown,
 )
-from jsnn._store import Store, store_of
 from jsnn.connect import Rule
-from jsnn.delivery import Rows
+from jsnn.delays import Interpolated
 from jsnn.distributions import Distribution, is_distribution
 from jsnn.edges import Edges
 from jsnn.population import Population
-from jsnn.release import Constant, Release, ReleaseState
-from jsnn.rewire import Growing, Grown
+from jsnn.release import Constant, Release
+from jsnn.rewire import Growing
 
 
 class Projection(eqx.Module):
@@ -45,7 +34,8 @@ class Projection(eqx.Module):
       scalar, a distribution, or `[n_edges]` in the order of the given pairs (for a rule that
       draws, and for `Edges`: by source, then target).
     - `delay`: ms, whole steps; the same choice. 0 hands a spike on in the step that it is fired in.
-      Drawn delays are rounded to whole steps; less than one is an error.
+      Drawn delays are rounded to whole steps; less than one is an error. `delays.Interpolated` lies
+      between steps, and can be trained.
     - `receptor`: its name; may be left out where there is only one.
     - `release`: short-term plasticity, of `jsnn.release`. Each of its parameters is a scalar,
       `[n_pre]` (over the union of a list), or as a weight is: `[n_edges]` or a distribution. It
@@ -69,7 +59,7 @@ class Projection(eqx.Module):
         rule: Rule | Edges,
         *,
         weight: ArrayLike | Distribution,
-        delay: ArrayLike | Distribution,
+        delay: ArrayLike | Distribution | Interpolated,
         receptor: str | None = None,
         release: Release | None = None,
         growing: Growing | None = None,
@@ -88,13 +78,16 @@ class Projection(eqx.Module):
             )
         self.pre, self.post = _addresses("pre", pre), _addresses("post", post)
         self.rule, self.receptor = rule, receptor
-        given: dict[str, Any] = {"weight": weight, "delay": delay}
+        between = isinstance(delay, Interpolated)
+        given: dict[str, Any] = {"weight": weight, "delay": delay.delay if between else delay}
         for name, value in given.items():
             if not is_distribution(value):
                 check_number(name, value, low=0.0 if name == "delay" else None)
                 if np.ndim(value) > 1:
                     raise ValueError(f"{name} has shape {np.shape(value)}; give a scalar or a list")
-        if not is_distribution(delay) and concrete(delay) is None:
+        if between and growing is not None:
+            raise ValueError("delay lies between steps, which synapses that grow do not have")
+        if not between and not is_distribution(delay) and concrete(delay) is None:
             raise TypeError(
                 "delay is traced; delays set the shape of the buffers and are given outside jit, "
                 "vmap and grad"
@@ -102,241 +95,6 @@ class Projection(eqx.Module):
         if growing is not None and not isinstance(growing, Growing):
             raise TypeError(f"growing={shortened(growing)}; give Growing('axon', 'dendrite')")
         self.weight, self.delay, self.release, self.growing = weight, delay, release, growing
-
-
-class Connections(NamedTuple):
-    """The edges of a projection: cells within their populations, weights, and delays in ms."""
-
-    pre: np.ndarray
-    post: np.ndarray
-    weight: np.ndarray
-    delay: np.ndarray
-
-
-class Synapses(eqx.Module):
-    """A projection as built: its edges in storage order between one part and another.
-
-    `weight` is a scalar or `[n_edges]`, and may be trained; `delay` is None if all edges have
-    `min_delay`, else `[n_edges]` narrow integers, in steps. The parameters of `release` are scalars
-    or `[n_pre]`, or, if `per_edge`, `[n_edges]`. Where it is `grown`, this is how it begins, and
-    the state has the edges.
-    """
-
-    edges: Edges
-    weight: Array
-    delay: Array | None
-    release: Release
-    split: Split | None
-    grown: Grown | None
-    pre: tuple[str, int, int] = eqx.field(static=True)
-    post: tuple[str, int, int] = eqx.field(static=True)
-    receptor: str = eqx.field(static=True)
-    min_delay: int = eqx.field(static=True)
-    max_delay: int = eqx.field(static=True)
-    max_row: int = eqx.field(static=True)
-    max_column: int = eqx.field(static=True)
-    per_edge: bool = eqx.field(static=True)
-
-    def checked(self, target: Population) -> "Synapses":
-        """The same; raises unless weights and release, which may have been replaced, fit."""
-        dtype = getattr(self.weight, "dtype", np.dtype(object))
-        if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
-            check_number("weight", self.weight)
-        self = eqx.tree_at(lambda s: s.weight, self, as_real(self.weight))
-        if self.weight.shape not in ((), (self.edges.n_edges,)):
-            raise ValueError(
-                f"weight has shape {self.weight.shape}; give a scalar or ({self.edges.n_edges},)"
-            )
-        if not isinstance(self.weight, Tracer):
-            with jax.ensure_compile_time_eval():  # inside `jit` too
-                if not jnp.all(jnp.isfinite(self.weight)):
-                    raise ValueError("weight is not finite; give finite numbers")
-        check_sign(target, self.receptor, self.weight)
-        if self.grown is not None:
-            own = remade(self.grown.rule)
-            self = eqx.tree_at(lambda s: s.grown.rule, self, own)
-            if self.grown is not None and self.grown.weight is not None:
-                check_sign(target, self.receptor, self.grown.weight)
-        release, n = remade(self.release), self.n_releases
-        for name, value in vars(release).items():
-            if np.shape(value) not in ((), (n,)):
-                of = "edge" if self.per_edge else "source"
-                raise ValueError(
-                    f"release: {name} has shape {np.shape(value)}; give a scalar or ({n},), one "
-                    f"for each {of}, as the projection was built with"
-                )
-        return eqx.tree_at(lambda s: s.release, self, release)
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether every spike arrives with the same weight."""
-        return isinstance(self.release, Constant)
-
-    @property
-    def n_releases(self) -> int:
-        """Of how many sources or edges the release keeps a state."""
-        return self.edges.n_edges if self.per_edge else self.edges.n_pre
-
-    def init_release(self) -> ReleaseState:
-        """The state of the release at the start."""
-        values = {k: filled(v, self.n_releases) for k, v in self.release.init().items()}
-        last = filled(np.int32(-1), self.edges.n_pre)
-        return ReleaseState(values, last, jax.tree.map(jnp.zeros_like, values))
-
-    @property
-    def slots(self) -> int:
-        """How many steps the buffer reaches: one more where some arrive in the step that they are
-        sent in, and none where all do."""
-        return self.max_delay + (self.min_delay == 0 < self.max_delay)
-
-    def with_slot(self, buffer: Array) -> Array:
-        """A buffer to deliver into: of no slots, one for the arrivals of this step."""
-        return buffer if self.slots else jnp.zeros((1, buffer.shape[1]), buffer.dtype)
-
-    def without_slot(self, buffer: Array, step: Array) -> Array:
-        """The same after the arrivals of this step were handed on."""
-        if not self.slots:
-            return buffer[:0]
-        return buffer.at[step % self.slots].set(0) if self.min_delay == 0 else buffer
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether arrivals are kept as their number: where all have one weight."""
-        return not np.ndim(self.weight) and self.is_constant
-
-    @property
-    def kept_as(self) -> np.dtype:
-        """What arrivals are kept as where no gradient passes: counts in whole numbers. A source
-        fires at most once a step, so a target's edges bound them. Narrow, because the buffers of
-        large networks leave the cache (7 % of the time of 50,000 cells)."""
-        if not self.is_counted:
-            return real_dtype()
-        if self.grown is not None:  # nobody knows how many a target will have
-            return np.dtype(np.uint32)
-        return np.dtype(np.uint16 if self.max_column < 2**16 else np.uint32)
-
-    def on(self, mesh: Mesh | None, n_local: int) -> "Synapses":
-        """The same with the edges divided over the devices of a mesh, `n_local` targets each."""
-        made = None
-        if mesh is not None and self.grown is None:
-            per_edge = self.weight.ndim > 0 or self.delay is not None or self.per_edge
-            made = split_edges(self.edges, self.post[1], n_local, mesh, per_edge)
-        return eqx.tree_at(lambda s: s.split, self, made, is_leaf=lambda x: x is None)
-
-    def connections(self, dt: float, store: Store | None = None) -> Connections:
-        """The edges as users see them, those of a store if there is one, in storage order (by
-        source, then target)."""
-        pre, post = self.edges.pre, np.asarray(self.edges.post)
-        weight, delay, order = self.weight, self.delay, np.arange(pre.size)
-        if store is not None:
-            n = int(store.n_edges)
-            pre, post = np.asarray(store.pre)[:n], np.asarray(store.post)[:n]
-            order = np.lexsort((post, pre))
-            weight = self.weight if store.weight is None else store.weight[:n]
-            delay = None if store.delay is None else store.delay[:n]
-        steps = self.min_delay if delay is None else np.asarray(delay)
-        return Connections(
-            pre[order].astype(np.int32) + self.pre[1],
-            post[order].astype(np.int32) + self.post[1],
-            np.broadcast_to(np.asarray(weight), pre.shape)[order],
-            np.broadcast_to(np.round(steps * dt, 9), pre.shape)[order],
-        )
-
-    def begin_store(self, capacity: int | None = None) -> Store:
-        """Of a growing projection, the edges at the start."""
-        assert self.grown is not None
-        weight = self.weight if self.weight.ndim else None
-        capacity = self.grown.capacity if capacity is None else capacity
-        return store_of(self.edges, weight, self.delay, capacity)
-
-    def rows_of_store(self, store: Store, first: Array | int | None, n_local: int) -> Rows:
-        """What the delivery reads of a store; on several devices, of those onto the `n_local` cells
-        from the first on."""
-        offset = self.post[1]
-        if first is not None:
-            store, offset = store.onto(first - offset, n_local), 0
-        rows = (store.row_ptr, store.post, store.weight, store.delay, self.release, None)
-        return self._rows(*rows, offset, store.capacity)
-
-    def rows(self) -> Rows:
-        """What the delivery reads, on one device."""
-        weight = self.weight if self.weight.ndim else None
-        if weight is not None and weight.shape != (self.edges.n_edges,):
-            raise ValueError(f"weight has shape {weight.shape}, not ({self.edges.n_edges},)")
-        edges, offset = self.edges, self.post[1]
-        rows = (edges.row_ptr, edges.post, weight, self.delay, self.release, None)
-        return self._rows(*rows, offset, self.max_row)
-
-    def rows_of_devices(self) -> Rows:
-        """The same for several devices: each array has the device as first axis, each its own
-        targets' edges, and targets count from the device's first cell."""
-        split = self._split
-        if split.edge is None and self.weight.ndim:
-            raise ValueError(
-                "one weight for all edges was replaced by one for each after the edges were "
-                "divided; do so on network.on(None), and divide again"
-            )
-        if self.weight.ndim and self.weight.shape != (self.edges.n_edges,):
-            raise ValueError(f"weight has shape {self.weight.shape}, not ({self.edges.n_edges},)")
-        weight = self.weight[split.edge] if self.weight.ndim else None
-        delay = None if self.delay is None else self.delay[split.edge]
-        devices = split.row_ptr.shape[0]
-
-        def placed(leaf):
-            if self.per_edge and jnp.ndim(leaf):
-                return leaf[split.edge]
-            return jnp.broadcast_to(leaf, (devices, *jnp.shape(leaf)))
-
-        release = jax.tree.map(placed, self.release)
-        edge = split.edge if self.per_edge else None
-        rows = (split.row_ptr, split.post, weight, delay, release, edge)
-        return self._rows(*rows, 0, split.max_row)
-
-    def divide(self, state: ReleaseState, devices: int) -> ReleaseState:
-        """The state of the release by device, as first axis: of its edges, or of all sources."""
-        whole = lambda leaf: jnp.broadcast_to(leaf, (devices, *leaf.shape))  # noqa: E731
-        own = (lambda leaf: leaf[self._split.edge]) if self.per_edge else whole
-        values, deviation = jax.tree.map(own, (state.values, state.deviation))
-        return ReleaseState(values, whole(state.last), deviation)
-
-    def gather(self, state: ReleaseState) -> ReleaseState:
-        """The inverse of `divide`: all devices are in the same state of a source."""
-
-        def joined(leaf):
-            if not self.per_edge:
-                return leaf[0]
-            split = self._split
-            real = jnp.arange(leaf.shape[1]) < split.row_ptr[:, -1:]  # others are padding
-            at = jnp.where(real, jnp.asarray(split.edge), self.edges.n_edges)
-            return jnp.zeros(self.edges.n_edges, leaf.dtype).at[at].set(leaf, mode="drop")
-
-        values, deviation = jax.tree.map(joined, (state.values, state.deviation))
-        return ReleaseState(values, state.last[0], deviation)
-
-    @property
-    def _split(self) -> Split:
-        if self.split is None:
-            raise ValueError("these synapses are not split; use network.on(devices)")
-        return self.split
-
-    def _rows(self, row_ptr, post, weight, delay, release, edge, offset, max_row) -> Rows:
-        # Where edges have releases of their own, rows of much the same length are handled in one
-        # piece each, others in pieces that waste little on the short ones.
-        mean = -(-post.shape[-1] // (row_ptr.shape[-1] - 1))
-        chunk = max_row if max_row <= 1.5 * mean + 16 else 2 ** int(np.log2(max(mean, 16)))
-        return Rows(
-            row_ptr,
-            post,
-            weight,
-            delay,
-            release,
-            edge,
-            offset,
-            self.min_delay,
-            max(chunk, 1),
-            max_row,
-            self.per_edge,
-        )
 
 
 def locate(
@@ -366,19 +124,6 @@ def receptor_of(where: str, population: Population, receptor: str | None) -> str
     if receptor not in names:
         raise ValueError(f"{where}: {unknown('receptor', receptor, names)}")
     return receptor
-
-
-def check_sign(population: Population, receptor: str, weight: Array) -> None:
-    """Raise for a negative weight where it has to be positive."""
-    if isinstance(weight, Tracer) or not population.wants_positive(receptor):
-        return
-    with jax.ensure_compile_time_eval():
-        least = float(jnp.min(weight, initial=0.0))  # on their device: they may be many
-    if least < 0:
-        to, why = f"the conductance {receptor!r}", "its reversal potential makes it inhibitory"
-        if not population.neuron.is_spiking:
-            to, why = "an astrocyte", "arrivals raise its IP3"
-        raise ValueError(f"weight={least:g} onto {to} must not be negative; {why}")
 
 
 def _addresses(name: str, value: str | Sequence[str]) -> tuple[str, ...]:

@@ -9,8 +9,17 @@ PACKAGE = Path(__file__).parent.parent / "jsnn"
 
 FLOORS = [
     {"_math", "_random", "_draw", "_sorting", "spikes"},
-    {"surrogate", "adjoint", "solvers", "receptors", "distributions", "edges", "_spike_checks", "growth"},
-    {"analysis", "export", "_plot_checks"},
+    {
+        "surrogate",
+        "adjoint",
+        "solvers",
+        "receptors",
+        "distributions",
+        "edges",
+        "_spike_checks",
+        "growth",
+    },
+    {"analysis", "delays", "export", "_plot_checks"},
     {
         "neurons.lif",
         "neurons.adex",
@@ -36,7 +45,7 @@ FLOORS = [
     {"_event_driven", "exchange", "_slow"},
     {"_gradient_rows"},
     {"delivery", "state"},
-    {"projection", "records"},
+    {"projection", "_synapses", "records"},
     {"_external", "_memory"},
     {"_build", "_advance", "_parts", "_rewire"},
     {"network"},
