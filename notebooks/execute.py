@@ -1,0 +1,56 @@
+"""Execute notebooks anew, in place, with all that differs from machine to machine left out.
+
+    pip install -e ".[notebooks]"
+    python notebooks/execute.py                  # all of them
+    python notebooks/execute.py first_network    # one
+
+Each runs in a kernel of its own, in this folder. What a cell prints, shows and draws is kept; what
+it writes on the error stream fails, as a warning would stay in the tutorial for good.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).resolve().parent
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def execute(path: Path) -> None:
+    """Run all cells of a notebook and write it with what they gave."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(notebook, kernel_name="python3", timeout=600, record_timing=False)
+    client.execute(cwd=str(FOLDER))
+    notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    for cell in notebook.cells:
+        cell.metadata = {}
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                raise RuntimeError(f"{path.name}: a cell warns:\n{output['text']}")
+            output.pop("metadata", None) if output.output_type == "stream" else None
+            if output.output_type in ("display_data", "execute_result"):
+                output.metadata = {}
+                if "image/png" in output.data:  # beside it, the name of the object says nothing
+                    output.data = {"image/png": output.data["image/png"]}
+    nbformat.validate(notebook)
+    nbformat.write(notebook, path)
+
+
+def main(names: list[str]) -> None:
+    known = {path.stem: path for path in sorted(FOLDER.glob("*.ipynb"))}
+    unknown = [name for name in names if Path(name).stem not in known]
+    if unknown:
+        sys.exit(f"there is no notebook {unknown}; give some of {list(known)}")
+    os.environ.pop("JSNN_NOTEBOOK_SCALE", None)  # they are kept at full size
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    for name in names or known:
+        path = known[Path(name).stem]
+        execute(path)
+        print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
