@@ -11,6 +11,7 @@ it writes on the error stream fails, as a warning would stay in the tutorial for
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
@@ -27,16 +28,33 @@ def execute(path: Path) -> None:
     notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
     for cell in notebook.cells:
         cell.metadata = {}
-        for output in cell.get("outputs", []):
-            if output.get("name") == "stderr":
-                raise RuntimeError(f"{path.name}: a cell warns:\n{output['text']}")
-            output.pop("metadata", None) if output.output_type == "stream" else None
-            if output.output_type in ("display_data", "execute_result"):
-                output.metadata = {}
-                if "image/png" in output.data:  # beside it, the name of the object says nothing
-                    output.data = {"image/png": output.data["image/png"]}
+        if cell.cell_type == "code":
+            cell.outputs = [tidy(path.name, output) for output in joined(cell.outputs)]
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
+
+
+def joined(outputs: list[Any]) -> list[Any]:
+    """The outputs of a cell, with what it printed in one piece: how it was cut is chance."""
+    found: list[Any] = []
+    for output in outputs:
+        last = found[-1] if found else {}
+        if output.output_type == "stream" and last.get("name") == output.name:
+            last.text += output.text
+        else:
+            found.append(output)
+    return found
+
+
+def tidy(name: str, output: Any) -> Any:
+    """An output without what says nothing to a reader; raises for a warning."""
+    if output.get("name") == "stderr":
+        raise RuntimeError(f"{name}: a cell warns:\n{output.text}")
+    if output.output_type in ("display_data", "execute_result"):
+        output.metadata = {}
+        if "image/png" in output.data:  # beside the picture, the name of its object
+            output.data = {"image/png": output.data["image/png"]}
+    return output
 
 
 def main(names: list[str]) -> None:
