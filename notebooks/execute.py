@@ -8,6 +8,8 @@ Each runs in a kernel of its own, in this folder. What a cell prints, shows and 
 it writes on the error stream fails, as a warning would stay in the tutorial for good.
 """
 
+import base64
+import io
 import os
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 FOLDER = Path(__file__).resolve().parent
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -53,8 +56,16 @@ def tidy(name: str, output: Any) -> Any:
     if output.output_type in ("display_data", "execute_result"):
         output.metadata = {}
         if "image/png" in output.data:  # beside the picture, the name of its object
-            output.data = {"image/png": output.data["image/png"]}
+            output.data = {"image/png": smaller(output.data["image/png"])}
     return output
+
+
+def smaller(picture: str) -> str:
+    """A PNG (base64) in 128 colours: a third of the bytes, and no difference that can be seen."""
+    image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
+    made = io.BytesIO()
+    image.quantize(128, dither=Image.Dither.NONE).save(made, "PNG", optimize=True)
+    return base64.b64encode(made.getvalue()).decode()
 
 
 def main(names: list[str]) -> None:
