@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SCALES = {"structural_plasticity": 0.15}  # so that there are synapses
+# So that there are synapses, and cells with several spikes
+SCALES = {"structural_plasticity": 0.1, "from_brian2": 0.4}
 LONGEST = 25  # lines of a cell
 MOST_BYTES = 400_000
 
