@@ -2,8 +2,8 @@
 
     python notebook_cells.py NOTEBOOK
 
-Cells share one namespace. What a cell's last line evaluates to is shown by a notebook, so a figure is
-drawn. Lines that begin with % are for Jupyter.
+Cells share one namespace. A notebook shows what the last line of a cell evaluates to, so
+figures are drawn. Lines that begin with % are for Jupyter.
 """
 
 import ast
