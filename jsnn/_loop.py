@@ -74,7 +74,8 @@ def _blocks(
     buffers: dict[str, Array],
     counts: dict[str, Array],
 ) -> Carry:
-    if not isinstance(network.delivery, EventDriven):  # JAX itself goes back
+    # Without synapses nothing is delivered, and JAX itself goes back, or forward
+    if not isinstance(network.delivery, EventDriven) or not network.synapses:
         return blocks(network, record, where, given, steps, buffers, counts)
     if isinstance(steps, int):
         moving, rest = eqx.partition(network, eqx.is_inexact_array)
