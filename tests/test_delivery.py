@@ -391,7 +391,7 @@ def test_counts_are_wide_enough_for_every_source_at_once(n, kind):
         dt=0.1,
         key=jax.random.key(1),
     )
-    assert net.init(jax.random.key(0)).buffers["p"].dtype == kind
+    assert net.synapses["p"].kept_as == kind
     np.testing.assert_allclose(arrived(net, 2)[1], n, rtol=1e-6)
 
 
