@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parent.parent / "jsnn"
 FLOORS = [
     {"_math", "_random", "_draw", "_sorting", "spikes"},
     {"surrogate", "solvers", "receptors", "distributions", "edges", "_spike_checks", "growth"},
-    {"analysis", "export", "_plot_checks"},
+    {"_points", "_working_set"},
+    {"analysis", "export", "_plot_checks", "_swept"},
     {
         "neurons.lif",
         "neurons.adex",
@@ -43,7 +44,7 @@ FLOORS = [
     {"record"},
     {"_block", "_checkpoint", "_lesion", "_updates"},
     {"_simulate"},
-    {"_run"},
+    {"_run", "_sweep"},
     {"_nest_growth"},
     {"_nest_defaults"},
     {"plot", "nest"},
