@@ -185,15 +185,17 @@ def states(found: Any) -> np.ndarray:
     mean with the networks of the next smaller and larger eta is taken).
     """
     rate, modulation = found["rate"], found["modulation"]
-    rows = np.pad(found["rhythm"], ((0, 0), (1, 1)), mode="edge")
-    rhythm = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 3
+    fires = rate >= 1.0
+    sums = [np.pad(np.where(fires, own, 0.0), ((0, 0), (1, 1))) for own in (found["rhythm"], fires)]
+    total, number = (own[:, :-2] + own[:, 1:-1] + own[:, 2:] for own in sums)
+    rhythm = total / np.maximum(number, 1)
     regular = np.nan_to_num(found["cv"]) < 0.5
     synchronous = (modulation > 0.3) & (rhythm > RHYTHM)
     slow = (modulation > 1.0) & (found["frequency"] < FAST)
     names = np.where(synchronous, "SI fast", "AI")
     names = np.where(regular, np.where(synchronous, "SR", "AR"), names)
     names = np.where(slow, "SI slow", names)
-    return np.where(rate < 1.0, "Q", names)
+    return np.where(fires, names, "Q")
 
 
 def draw(found: jsnn.Swept) -> Any:

@@ -20,7 +20,7 @@ import sweep_brunel as example  # noqa: E402
 
 
 def test_synchrony():
-    """Poisson spikes have none, a rate of 1 + cos has all: modulation sqrt(1/2), at its frequency."""
+    """Poisson spikes have none; a rate of 1 + cos has modulation sqrt(1/2) and lasts."""
     rng = np.random.default_rng(1)
     t = np.arange(20_000) * 1e-4
     for depth, hertz in ((0.0, 0.0), (1.0, 180.0)):
@@ -70,7 +70,7 @@ def test_command_line(swept):
     assert {"build_s", "compile_s", "run_s", "single_run_s", "run_over_singles"} <= set(numbers)
     ratio = numbers["run_s"] / (4 * numbers["single_run_s"])
     assert numbers["run_over_singles"] == pytest.approx(ratio)
-    assert numbers["states"][0] == ["Q", "SR"]
+    assert numbers["states"][0][0] == "Q" and numbers["rate"][0][1] > 200
     assert swept["png"].read_bytes().startswith(b"\x89PNG")
     with np.load(swept["npz"]) as saved:
         np.testing.assert_allclose(saved["rate"], numbers["rate"], atol=1e-4)
