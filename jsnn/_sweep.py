@@ -20,7 +20,7 @@ from jsnn._swept import Swept
 from jsnn._working_set import bytes_a_member
 
 _AXIS = "points"
-_CPU_BYTES = 2**26  # that a device works on at once: more runs no faster, and leaves the caches
+_CPU_BYTES = 2**27  # that a device works on at once: more runs no faster, and leaves the caches
 _PART = 0.5  # of an accelerator's memory
 
 
@@ -56,16 +56,17 @@ def sweep(
       too: what depends on it alone, as the random numbers of one key, is computed once a batch.
     - `product`: every combination; False: the first values of all names, the second, ...
     - `batch`: how many points at once, at most; a multiple of the devices. If left out, as many as
-      hold 64 MiB for each device of a CPU, or half the memory of an accelerator, by a count
+      hold 128 MiB for each device of a CPU, or half the memory of an accelerator, by a count
       over the trace of what differs between points, which is an upper bound.
     - `devices`: how many (or which) devices to divide each batch over. Points that are neighbours
       go to different ones. A network in the function stays on one.
     - `keep_failed`: go on where points fail.
     - `progress`: show a bar, on a terminal.
 
-    Batches are made equally large, and the last one is filled up with its last point, so that all
-    are one program. Results go to the host batch by batch. They do not depend on batches and
-    devices, but for the rounding of sums that XLA takes in another order.
+    The last batch is filled up with its last point, so that all are one program; batches are up to
+    a third smaller than asked where that leaves less to fill up. Results go to the host batch by
+    batch. They do not depend on batches and devices, but for the rounding of sums that XLA takes in
+    another order.
 
     `simulate` raises nothing inside a batch; it returns a status. So let the function return it:
     every integer under the name `status`, in a dictionary or a `Solution`, is the step at which a
@@ -161,7 +162,8 @@ def _words(path: Any) -> list[str]:
 
 
 def _batch_size(batch: int | None, n: int, a_member: float, among: list[Any]) -> int:
-    """How many points at once: of all devices, and so that all batches are equally large."""
+    """How many points at once, of all devices: somewhat fewer than there is room for, where that
+    leaves less of the last batch to fill up."""
     count = len(among)
     if batch is None:
         room = _CPU_BYTES
@@ -177,8 +179,9 @@ def _batch_size(batch: int | None, n: int, a_member: float, among: list[Any]) ->
                 f"batch={batch} is no multiple of the devices; give {count}, {2 * count}, ..."
             )
         most = int(batch)
-    each = math.ceil(n / math.ceil(n / most))
-    return count * math.ceil(each / count)
+    most = min(most // count, math.ceil(n / count))
+    sizes = [count * each for each in range(max(most * 2 // 3, 1), most + 1)]
+    return min(sizes, key=lambda size: (math.ceil(n / size) * size, -size))
 
 
 def _compiled(trace: ClosedJaxpr, points: Points, batch: int, among: list[Any]) -> Any:
