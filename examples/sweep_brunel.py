@@ -254,7 +254,11 @@ def draw(found: jsnn.Swept) -> Any:
                 bbox=style,
             )
         panel.set(xlabel="g", ylabel="η", xlim=edges[0][[0, -1]], ylim=edges[1][[0, -1]])
-    panels["map"].set_title("Brunel's states; A to D as in his figure 8")
+    panels["map"].set_title(
+        "S synchronous, A asynchronous; R regular, I irregular; Q quiescent\n"
+        "A to D in circles: the networks of figure 8",
+        fontsize="medium",
+    )
 
     step = TRACE / found["trace"].shape[-1]
     for letter, (x, y) in FIGURE_8.items():
