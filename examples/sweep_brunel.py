@@ -18,6 +18,7 @@ from typing import Any
 
 import brunel_delta as published
 import common
+import common_diagram
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -207,7 +208,7 @@ def draw(found: jsnn.Swept) -> Any:
 
     g, eta = found.axes["g"], found.axes["eta"]
     names = states(found)
-    edges = [_edges(g), _edges(eta)]
+    edges = [common_diagram.edges(g), common_diagram.edges(eta)]
     figure = Figure(figsize=(12.5, 8.4), layout="constrained")
     layout: Any = [
         ["map", "map", "rate", "cv"],
@@ -221,7 +222,7 @@ def draw(found: jsnn.Swept) -> Any:
     norm = BoundaryNorm(np.arange(len(STATES) + 1) - 0.5, len(STATES))
     panels["map"].pcolormesh(*edges, codes.T, cmap=colours, norm=norm)
     for name in STATES:
-        _name_region(panels["map"], name, names == name, g, eta)
+        common_diagram.name_region(panels["map"], name, names == name, g, eta)
     measures = {
         "rate": ("Firing rate (Hz)", "viridis", LogNorm(1.0, 500.0, clip=True)),
         "cv": ("CV of intervals", "cividis", (0.0, 1.8)),
@@ -242,7 +243,9 @@ def draw(found: jsnn.Swept) -> Any:
     for name in ("map", *measures):
         panel, main = panels[name], name == "map"
         shade = "0.35" if main else "white"
-        panel.add_collection(LineCollection(_borders(names, *edges), colors=shade, linewidths=1.0))
+        panel.add_collection(
+            LineCollection(common_diagram.borders(names, *edges), colors=shade, linewidths=1.0)
+        )
         for letter, (x, y) in FIGURE_8.items():
             style = {"fc": "white", "ec": "0.2", "boxstyle": "circle,pad=0.2"}
             panel.text(
@@ -272,38 +275,6 @@ def draw(found: jsnn.Swept) -> Any:
         panel.set(xlabel="Time (ms)", xlim=(0, TRACE), ylim=(0, None))
     panels["A"].set_ylabel("Population's rate (Hz)")
     return figure
-
-
-def _edges(values: np.ndarray) -> np.ndarray:
-    """Where the cells of evenly spaced values begin and end."""
-    width = values[1] - values[0] if values.size > 1 else 1.0
-    return np.append(values, values[-1] + width) - width / 2
-
-
-def _borders(names: np.ndarray, x: np.ndarray, y: np.ndarray) -> list[Any]:
-    """Lines between cells of the map that are in different states."""
-    lines = [
-        ((x[i + 1], y[j]), (x[i + 1], y[j + 1])) for i, j in np.argwhere(names[1:] != names[:-1])
-    ]
-    upper = np.argwhere(names[:, 1:] != names[:, :-1])
-    return lines + [((x[i], y[j + 1]), (x[i + 1], y[j + 1])) for i, j in upper]
-
-
-def _name_region(panel: Any, name: str, here: np.ndarray, g: np.ndarray, eta: np.ndarray) -> None:
-    """The name of a state amid its cells, where they are enough."""
-    if np.sum(here) < max(3, here.size // 64):
-        return
-    cells = np.argwhere(here)
-    i, j = cells[np.argmin(np.sum(abs(cells - np.median(cells, axis=0)), axis=1))]
-    narrow = np.ptp(cells[:, 0]) < 2
-    panel.text(
-        *(g[i], eta[j], name),
-        ha="center",
-        va="center",
-        color="0.15",
-        fontsize="medium" if narrow else "x-large",
-        rotation=90 if narrow else 0,
-    )
 
 
 def time_singles(one: Callable[..., Measures], found: jsnn.Swept, n: int) -> float:
