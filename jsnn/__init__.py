@@ -24,6 +24,8 @@ from jsnn._run import run as run
 from jsnn._simulate import COMPILER_OPTIONS as COMPILER_OPTIONS
 from jsnn._simulate import Solution as Solution
 from jsnn._simulate import simulate as simulate
+from jsnn._sweep import sweep as sweep
+from jsnn._swept import Swept as Swept
 from jsnn.delivery import EventDriven as EventDriven
 from jsnn.delivery import SegmentSum as SegmentSum
 from jsnn.network import Network as Network

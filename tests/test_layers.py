@@ -9,17 +9,9 @@ PACKAGE = Path(__file__).parent.parent / "jsnn"
 
 FLOORS = [
     {"_math", "_random", "_draw", "_sorting", "spikes"},
-    {
-        "surrogate",
-        "adjoint",
-        "solvers",
-        "receptors",
-        "distributions",
-        "edges",
-        "_spike_checks",
-        "growth",
-    },
-    {"analysis", "delays", "export", "_plot_checks"},
+    {"surrogate", "adjoint", "solvers", "receptors", "distributions", "edges", "_spike_checks"},
+    {"_points", "_working_set"},
+    {"growth", "analysis", "delays", "export", "_plot_checks", "_swept"},
     {
         "neurons.lif",
         "neurons.adex",
@@ -57,7 +49,7 @@ FLOORS = [
     {"_reverse"},
     {"_loop"},
     {"_simulate"},
-    {"_run"},
+    {"_run", "_sweep"},
     {"_nest_growth"},
     {"_nest_defaults"},
     {"plot", "nest"},
