@@ -16,7 +16,11 @@ from jsnn import release as release
 from jsnn import rewire as rewire
 from jsnn import solvers as solvers
 from jsnn import surrogate as surrogate
+from jsnn import transforms as transforms
 from jsnn import tripartite as tripartite
+from jsnn._coordinates import spread as spread
+from jsnn._fit import Fit as Fit
+from jsnn._fit import fit as fit
 from jsnn._lesion import lesion as lesion
 from jsnn._run import run as run
 from jsnn._simulate import COMPILER_OPTIONS as COMPILER_OPTIONS

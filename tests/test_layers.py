@@ -9,8 +9,17 @@ PACKAGE = Path(__file__).parent.parent / "jsnn"
 
 FLOORS = [
     {"_math", "_random", "_draw", "_sorting", "spikes"},
-    {"surrogate", "solvers", "receptors", "distributions", "edges", "_spike_checks", "growth"},
-    {"analysis", "export", "_plot_checks"},
+    {
+        "surrogate",
+        "solvers",
+        "receptors",
+        "distributions",
+        "edges",
+        "_spike_checks",
+        "growth",
+        "transforms",
+    },
+    {"analysis", "export", "_plot_checks", "_coordinates"},
     {
         "neurons.lif",
         "neurons.adex",
@@ -43,7 +52,8 @@ FLOORS = [
     {"record"},
     {"_block", "_checkpoint", "_lesion", "_updates"},
     {"_simulate"},
-    {"_run"},
+    {"_run", "_descent"},
+    {"_fit"},
     {"_nest_growth"},
     {"_nest_defaults"},
     {"plot", "nest"},
