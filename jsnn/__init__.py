@@ -2,11 +2,13 @@ from jsnn import analysis as analysis
 from jsnn import astrocytes as astrocytes
 from jsnn import connect as connect
 from jsnn import coupling as coupling
+from jsnn import distances as distances
 from jsnn import distributions as distributions
 from jsnn import exchange as exchange
 from jsnn import export as export
 from jsnn import growth as growth
 from jsnn import inputs as inputs
+from jsnn import losses as losses
 from jsnn import nest as nest
 from jsnn import neurons as neurons
 from jsnn import plot as plot

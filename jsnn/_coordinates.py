@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
-from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_key, check_number, shortened
 from jsnn._spike_checks import whole
@@ -45,7 +44,8 @@ def coordinates(
     own, values, rest = [], [], []
     for name, leaf, is_trained, transform in zip(names, leaves, mask, transforms, strict=True):
         if not is_trained:
-            rest.append(leaf)
+            # A number that is not trained is an argument all the same: another compiles nothing
+            rest.append(as_real(leaf) if isinstance(leaf, float) else leaf)
             continue
         transform = Free() if transform is None else transform
         if starts is not None and np.shape(leaf)[:1] != (starts,):

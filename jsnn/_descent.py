@@ -1,6 +1,7 @@
 """Updates of coordinates along the gradient of a loss, many in one call of the device."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -64,23 +65,13 @@ class Problem(eqx.Module):
             )
         return _number("loss", value), {n: _number(f"loss's {n!r}", own) for n, own in more.items()}
 
-    def slope(self, free: Free_, key: Array) -> tuple[Array, Seen, Free_]:
-        if not self.forward:
-            (value, more), slope = jax.value_and_grad(self.value, has_aux=True)(free, key)
-            return value, more, slope
-
-        def both(free: Free_) -> tuple[Array, Any]:
-            value, more = self.value(free, key)
-            return value, (value, more)
-
-        slope, (value, more) = jax.jacfwd(both, has_aux=True)(free)
-        return value, more, slope
-
     def update(self, search: Search, key: Array) -> tuple[Search, Seen]:
         """One update. Where the loss or its gradient is not finite, half the way back to where they
         were last."""
         now, key = search.now, jax.random.fold_in(key, search.update)
-        value, more, slope = self.slope(now, key)
+        function = partial(self.value, key=key)
+        function = _differentiated_forward(function) if self.forward else function
+        (value, more), slope = jax.value_and_grad(function, has_aux=True)(now)
         fine = jnp.isfinite(value)
         for own in slope:
             fine &= jnp.all(jnp.isfinite(own))
@@ -88,7 +79,7 @@ class Problem(eqx.Module):
             *(slope, search.optimizer, now),
             value=value,
             grad=slope,
-            value_fn=lambda free: self.value(free, key)[0],
+            value_fn=lambda free: function(free)[0],
         )
         back = jax.tree.map(lambda a, b: (a + b) / 2, search.good, now)
         better = fine & (value < search.lowest)
@@ -136,6 +127,25 @@ def _updates(problem: Problem, search: Search, key: Array, most: Array) -> tuple
 updates_from_host = eqx.filter_jit(  # pyright: ignore[reportCallIssue]
     _updates, compiler_options=COMPILER_OPTIONS
 )
+
+
+def _differentiated_forward(function: Callable) -> Callable:
+    """The same function, of which `jax.grad` gets the gradient in forward mode."""
+
+    def forward(free: Free_) -> tuple[Any, Free_]:
+        def twice(free: Free_) -> tuple[Array, Any]:
+            value, more = function(free)
+            return value, (value, more)
+
+        slope, found = jax.jacfwd(twice, has_aux=True)(free)
+        return found, slope
+
+    def backward(slope: Free_, cotangent: tuple[Array, Any]) -> tuple[Free_]:
+        return (jax.tree.map(lambda own: cotangent[0] * own, slope),)
+
+    made = jax.custom_vjp(function)
+    made.defvjp(forward, backward)
+    return made
 
 
 def _where(condition: Array, a: Any, b: Any) -> Any:

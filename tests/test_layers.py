@@ -19,7 +19,7 @@ FLOORS = [
         "growth",
         "transforms",
     },
-    {"analysis", "export", "_plot_checks", "_coordinates"},
+    {"analysis", "distances", "losses", "export", "_plot_checks", "_coordinates"},
     {
         "neurons.lif",
         "neurons.adex",
