@@ -197,7 +197,7 @@ def _fingerprint(problem: Problem, search: Search, key: Array) -> str:
     """Functions are known by what an update with them computes."""
     update = problem.update if problem.starts is None else jax.vmap(problem.update)
     return fingerprint(
-        eqx.filter(problem, eqx.is_array), search, key, functions=[lambda _: update(search, key)]
+        problem.coordinates, search, key, functions=[lambda _: update(search, key)]
     )
 
 
