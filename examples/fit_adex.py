@@ -6,13 +6,13 @@ followed at once, Adam finds the capacitance, the leak and its reversal, the thr
 constant and the jump of the adaptation, with the gradient through the simulation.
 
 Spikes make the landscape of a free simulation rugged: one spike too many, or a little late, and
-all that follows is elsewhere. So the simulated cell is held at the recording while it is fitted
-(teacher forcing, Doya 1992; synchronisation, Abarbanel et al. 2009, SIAM J. Appl. Dyn. Syst. 8:1341)
-by a current k (v_recorded - v), as a clamp would; where the parameters are right it is nothing. Half
-of it is a conductance k, a receptor that never decays, the other half a `StepCurrent`. What
+all that follows is elsewhere. So the cell is held at the recording while it is fitted (teacher
+forcing; synchronisation in Abarbanel et al. 2009, SIAM J. Appl. Dyn. Syst. 8:1341) by a current
+k (v_recorded - v), as a clamp would, which is next to nothing where the parameters are right. Its
+one half is a conductance, of a receptor that never decays, and the other a `StepCurrent`. What
 recorded spikes add to the adaptation, b exp(-(t - t_spike) / tau_w) each, also comes from the
-recording, so that a spike that the model misses misleads nothing. At the end the model of each start
-runs free, and is compared with the recording.
+recording, so that a spike that the model misses does not mislead. At the end the best model runs
+free, and is compared with the recording.
 
     python examples/fit_adex.py --plot fit.png
 
@@ -185,6 +185,7 @@ def fit(recording: Recording, starts: Values, key: Any, progress: bool = True) -
     def loss(values: Values, key: Any) -> tuple[jax.Array, Values]:
         own = with_parameters(network, values, recording, jnp.asarray(HOLD))
         v = membrane(own, recording.v.size)
+        # pA^2
         square = HOLD**2 * losses.mean_squared(v, recording.v, weights=weights)
         return jnp.log(square + 1e-6), {"current": jnp.sqrt(square)}
 

@@ -60,8 +60,8 @@ class Problem(eqx.Module):
         value, more = found if isinstance(found, tuple) and len(found) == 2 else (found, {})
         if not isinstance(more, dict) or "loss" in more:
             raise TypeError(
-                f"loss gives {shortened(more)} beside its value; give a dictionary of numbers, none "
-                "of them called 'loss'"
+                f"loss gives {shortened(more)} beside its value; give a dictionary of numbers, "
+                "none of them called 'loss'"
             )
         return _number("loss", value), {n: _number(f"loss's {n!r}", own) for n, own in more.items()}
 

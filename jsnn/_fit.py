@@ -196,9 +196,7 @@ def _found(
 def _fingerprint(problem: Problem, search: Search, key: Array) -> str:
     """Functions are known by what an update with them computes."""
     update = problem.update if problem.starts is None else jax.vmap(problem.update)
-    return fingerprint(
-        problem.coordinates, search, key, functions=[lambda _: update(search, key)]
-    )
+    return fingerprint(problem.coordinates, search, key, functions=[lambda _: update(search, key)])
 
 
 def _check(

@@ -1,4 +1,4 @@
-"""What a loss is made of: statistics and distances of rasters and traces that can be differentiated.
+"""What losses are made of: statistics and distances of rasters and traces, with derivatives.
 
 All are pure functions of JAX arrays with time first, for `jit`, `vmap` and `grad`; `jsnn.analysis`
 has their like for lists of spikes, in NumPy.

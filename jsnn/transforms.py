@@ -1,7 +1,7 @@
 """Ranges of parameters, and the coordinates without bounds in which an optimizer moves them.
 
-`to_free` takes a value to its coordinate and `to_value` takes it back, elementwise; `jsnn.fit` takes
-them as its `bounds`.
+`to_free` takes a value to its coordinate and `to_value` takes it back, elementwise. They are the
+`bounds` of `jsnn.fit`.
 """
 
 import equinox as eqx

@@ -111,7 +111,9 @@ def test_a_whole_network_of_which_one_parameter_is_trained():
 
 
 def test_clip_shortens_the_gradient():
-    found = fit({"a": 30.0}, lambda p, _: p["a"] ** 2, optimizer=optax.sgd(1.0), bounds=None, clip=2.0)
+    found = fit(
+        {"a": 30.0}, lambda p, _: p["a"] ** 2, optimizer=optax.sgd(1.0), bounds=None, clip=2.0
+    )
     np.testing.assert_allclose(found.last["a"], 0.0, atol=1e-4)
     np.testing.assert_allclose(found.history["loss"][:3], [900.0, 784.0, 676.0], rtol=1e-5)
 

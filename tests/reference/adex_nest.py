@@ -1,6 +1,6 @@
 """The recording that `examples/fit_adex.py` fits where there is no NEST, anew.
 
-    python tests/reference/adex_nest.py
+python tests/reference/adex_nest.py
 """
 
 import sys
