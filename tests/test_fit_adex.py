@@ -14,8 +14,10 @@ import fit_adex as example  # noqa: E402
 def test_the_program_finds_the_truth(tmp_path):
     """From the first part of what NEST recorded, which is kept beside the tests."""
     steps, recording = 3000, example.load(str(example.STORED))
-    short = example.Recording(
-        recording.current[:steps], recording.v[:steps], recording.spikes[recording.spikes < steps]
+    short = recording._replace(
+        current=recording.current[:steps],
+        v=recording.v[:steps],
+        spikes=recording.spikes[recording.spikes < steps],
     )
     np.savez(tmp_path / "short.npz", **short._asdict())
     wanted = {name: tmp_path / f"fit.{name}" for name in ("json", "png", "npz")}
