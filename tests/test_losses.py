@@ -24,7 +24,8 @@ def spikes(of):
 
 def check_gradient(function, at, seed=1, h=1e-5, rtol=1e-6):
     """Along random directions, to central differences."""
-    slope = jax.grad(function)(jnp.asarray(at))
+    function = jax.jit(function)  # otherwise each call compiles its loop
+    slope = jax.jit(jax.grad(function))(jnp.asarray(at))
     assert np.all(np.isfinite(slope))
     for i in range(3):
         along = np.random.default_rng(seed + i).standard_normal(at.shape)
