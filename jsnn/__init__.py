@@ -4,11 +4,13 @@ from jsnn import astrocytes as astrocytes
 from jsnn import connect as connect
 from jsnn import coupling as coupling
 from jsnn import delays as delays
+from jsnn import distances as distances
 from jsnn import distributions as distributions
 from jsnn import exchange as exchange
 from jsnn import export as export
 from jsnn import growth as growth
 from jsnn import inputs as inputs
+from jsnn import losses as losses
 from jsnn import nest as nest
 from jsnn import neurons as neurons
 from jsnn import plot as plot
@@ -18,7 +20,11 @@ from jsnn import release as release
 from jsnn import rewire as rewire
 from jsnn import solvers as solvers
 from jsnn import surrogate as surrogate
+from jsnn import transforms as transforms
 from jsnn import tripartite as tripartite
+from jsnn._coordinates import spread as spread
+from jsnn._fit import Fit as Fit
+from jsnn._fit import fit as fit
 from jsnn._lesion import lesion as lesion
 from jsnn._run import run as run
 from jsnn._simulate import COMPILER_OPTIONS as COMPILER_OPTIONS
