@@ -80,7 +80,18 @@ def _blocks(
     if isinstance(steps, int):
         moving, rest = eqx.partition(network, eqx.is_inexact_array)
         known: Any = eqx.combine(lax.stop_gradient(moving), rest)
-        return differentiable(given, buffers, counts, known, record, where, steps)
+        return differentiable(*_plain((given, buffers, counts, known, record, where)), steps)
     start = given._replace(state=narrow(network, given.state))
     state, buffers, counts = blocks(network, record, where, start, steps, buffers, counts)
     return wide(state, given.state), buffers, counts
+
+
+def _plain(tree: Any) -> Any:
+    """The same, with whole numbers that JAX knows to have no derivative. Those that an earlier call
+    returned have one for it, of no size, which Equinox refuses."""
+
+    def plain(leaf: Any) -> Any:
+        whole = eqx.is_array(leaf) and leaf.dtype.kind in "iub"
+        return lax.bitwise_or(leaf, jnp.zeros_like(leaf)) if whole else leaf
+
+    return jax.tree.map(plain, tree)
