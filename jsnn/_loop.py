@@ -11,7 +11,7 @@ from jax import Array, lax
 from jsnn._divide import AXIS
 from jsnn._reverse import differentiable
 from jsnn._walk import Carry, Given, Where, blocks, narrow, wide
-from jsnn.delivery import EventDriven, Rows
+from jsnn.delivery import EventDriven, Rows, SegmentSum
 from jsnn.network import Network
 from jsnn.record import Recorder
 from jsnn.spikes import WORD
@@ -74,8 +74,11 @@ def _blocks(
     buffers: dict[str, Array],
     counts: dict[str, Array],
 ) -> Carry:
-    # Without synapses nothing is delivered, and JAX itself goes back, or forward
-    if not isinstance(network.delivery, EventDriven) or not network.synapses:
+    if not network.synapses:
+        # Nothing is delivered, and JAX itself goes back, or forward: through spikes that are real
+        # numbers, as those of `EventDriven` forward are not
+        network = eqx.tree_at(lambda n: n.delivery, network, SegmentSum())
+    if not isinstance(network.delivery, EventDriven):
         return blocks(network, record, where, given, steps, buffers, counts)
     if isinstance(steps, int):
         moving, rest = eqx.partition(network, eqx.is_inexact_array)
