@@ -1,6 +1,11 @@
 """Gradients through spikes: event-driven ones are those of `segment_sum`, and the adjoint does what
 it says."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -85,19 +90,14 @@ def assert_equal_gradients(found, wanted, rtol=1e-12):
         np.testing.assert_allclose(own, other, rtol=0, atol=rtol * scale, err_msg=name)
 
 
-CHOICES = {
-    "plain": Backprop(),
-    "two levels": Backprop(
+def test_event_driven_gradients_are_those_of_segment_sum(x64):
+    """With all that an adjoint can do, in blocks that are run once more on the way back."""
+    adjoint = Backprop(
         reset=Scaled(0.5),
-        synapses={"each": Scaled(0.7), "released": Cut(), "one": Kept()},
+        synapses={"each": Scaled(0.7), "released": Scaled(0.3), "one": Kept()},
         between=[Truncated(2.0), Fading(5.0), Clipped(0.5)],
         memory=0,
-    ),
-}
-
-
-@pytest.mark.parametrize("adjoint", CHOICES.values(), ids=CHOICES.keys())
-def test_event_driven_gradients_are_those_of_segment_sum(x64, adjoint):
+    )
     found, wanted = (
         eqx.filter_value_and_grad(loss)(lively(own), adjoint=adjoint)
         for own in (None, jsnn.SegmentSum())
@@ -110,8 +110,11 @@ def test_event_driven_gradients_are_those_of_segment_sum(x64, adjoint):
     assert np.any(of["released"].release.U) and np.any(of["by edge"].release.U)
 
 
-def small(**how):
-    """Two cells that drive each other and a third, of which one is near its threshold."""
+WEIGHTS = np.linspace(0.3, 0.9, 9)
+
+
+def small(weight=0.6):
+    """Three cells that drive each other, of which one is near its threshold."""
     cells = jsnn.Population(
         LIF(tau_m=10.0, c_m=1.0, e_l=0.0, v_th=10.0, v_reset=1.0, t_ref=0.2),
         3,
@@ -119,10 +122,15 @@ def small(**how):
         initial={"v": jnp.array([9.9, 9.5, 7.0])},
         surrogate=Triangular(3.0),
     )
-    p = jsnn.Projection("cells", "cells", AllToAll(), weight=0.6, delay=0.2)
+    p = jsnn.Projection("cells", "cells", AllToAll(), weight=weight, delay=0.2)
     noise = Poisson("cells", 20000.0, 0.3, max_rate=40000.0)
     key = jax.random.key(1)
-    return jsnn.Network({"cells": cells}, {"p": p}, {"noise": noise}, dt=0.1, key=key, **how)
+    return jsnn.Network({"cells": cells}, {"p": p}, {"noise": noise}, dt=0.1, key=key)
+
+
+def spikes(net, key):
+    solution = jsnn.simulate(net, net.init(key), 40, {"n": Counts("cells", every=1.0)})
+    return jnp.sum(solution.records["n"].values ** 2)
 
 
 def test_gradients_of_a_batch_and_of_its_members():
@@ -131,11 +139,9 @@ def test_gradients_of_a_batch_and_of_its_members():
     keys = jax.random.split(jax.random.key(3), 4)
 
     def total(weight, key):
-        own = eqx.tree_at(lambda n: n.synapses["p"].weight, net, weight)
-        solution = jsnn.simulate(own, own.init(key), 40, {"n": Counts("cells", every=1.0)})
-        return jnp.sum(solution.records["n"].values ** 2)
+        return spikes(eqx.tree_at(lambda n: n.synapses["p"].weight, net, weight), key)
 
-    shared = jnp.linspace(0.3, 0.9, 9)
+    shared = jnp.asarray(WEIGHTS, jnp.float32)
     own = shared * jnp.linspace(0.8, 1.2, 4)[:, None]
     alone = jax.jit(jax.grad(total))
     wanted = jnp.stack([alone(w, key) for w, key in zip(own, keys, strict=True)])
@@ -147,12 +153,29 @@ def test_gradients_of_a_batch_and_of_its_members():
     np.testing.assert_allclose(through, wanted, rtol=2e-4, atol=1e-4)
 
 
-def test_gradients_on_several_devices(x64):
-    """Run apart, as JAX has to be told of its devices first: see `test_devices`."""
-    if len(jax.devices()) < 2:
-        pytest.skip("one device")
-    wanted = eqx.filter_grad(loss)(lively())
-    assert_equal_gradients(eqx.filter_grad(loss)(lively().on(2)), wanted)
+ON_DEVICES = """
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_enable_x64", True)
+import equinox as eqx
+import test_gradients as own
+net = own.small(own.WEIGHTS)
+gradients = [eqx.filter_grad(own.spikes)(n, jax.random.key(1)) for n in (net.on(2), net)]
+assert all(map(lambda g: bool(abs(g.synapses["p"].weight).max() > 0), gradients))
+split = lambda g: g.synapses["p"].split
+whole = [eqx.tree_at(split, g, None, is_leaf=lambda x: x is None) for g in gradients]
+own.assert_equal_gradients(*whole)
+"""
+
+
+def test_gradients_on_several_devices():
+    """In a process of its own, as JAX has to be told of its devices first."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", ON_DEVICES], env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def run_of(net, adjoint, start):
@@ -173,10 +196,11 @@ def test_paths_that_are_cut_or_scaled():
     assert np.all(kept != 0)
     no_synapses = run_of(net, Backprop(synapses=Cut()), start)
     assert np.all(no_synapses[:2] == 0) and no_synapses[2] != 0
-    half = run_of(net, Backprop(synapses={"p": Scaled(0.5)}, reset=Cut()), start)
-    whole = run_of(net, Backprop(reset=Cut()), start)
-    np.testing.assert_allclose(half[1] / whole[1], 0.5, rtol=0.3)  # more than once around: less
-    assert abs(whole[1]) != abs(kept[1])
+    whole, half = (
+        run_of(net, Backprop(synapses={"p": Scaled(own)}, reset=Cut()), start) for own in (1, 0.5)
+    )
+    assert np.all((0 < half / whole)[:2] & (half / whole <= 0.5)[:2])  # more than once around
+    assert np.all((whole != kept)[:2])
     assert np.all(run_of(net, Backprop(between=Truncated(0.4)), start)[:2] == 0)
 
 
@@ -197,7 +221,10 @@ def test_what_is_carried_between_blocks():
     np.testing.assert_allclose(slope(v, Backprop()), decay, rtol=1e-6)
     fading = slope(v, Backprop(between=Fading(5.0)))
     np.testing.assert_allclose(fading, decay * np.exp(-0.6 / 5.0), rtol=1e-6)  # three boundaries
-    np.testing.assert_allclose(slope(v, Backprop(between=Clipped(0.1))), 0.1, rtol=0.02)
+    clipped = slope(v, Backprop(between=Clipped(0.1)))
+    # At the last boundary, with that of the arrivals of the last two steps; then it is less
+    norm = np.sqrt(np.exp(-0.04) + np.exp(-0.02) + 1)
+    np.testing.assert_allclose(clipped, 0.1 * np.exp(-0.08) / norm, rtol=1e-5)
     assert slope(v, Backprop(between=Truncated(0.4))) == 0
 
 
@@ -280,4 +307,9 @@ def test_bad_choices_for_a_network():
         with pytest.raises((ValueError, TypeError), match=message):
             jsnn.simulate(net, start, 3, adjoint=adjoint)
     with pytest.raises(TypeError, match="custom_vjp"):
-        jax.jvp(lambda s: jsnn.simulate(net, s, 3).state.populations, (start,), (start,))
+        jax.jacfwd(lambda w: last_of(net, w))(jnp.asarray(1.0))
+
+
+def last_of(net, weight):
+    own = eqx.tree_at(lambda n: n.synapses["p"].weight, net, weight)
+    return jsnn.simulate(own, own.init(jax.random.key(0)), 3).state.populations["cells"].cell["v"]
