@@ -26,7 +26,7 @@ def draw(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10.5, 8.4), layout="constrained")
+    figure: Any = Figure(figsize=(10.5, 8.4), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(4, 5))
     loss, accuracy, panel = upper.subplots(1, 3)
     _curves(loss, accuracy, history)
@@ -53,6 +53,8 @@ def draw(
 
 
 def _curves(loss: Any, accuracy: Any, history: Mapping[int, Mapping[str, list[float]]]) -> None:
+    from matplotlib.ticker import PercentFormatter
+
     for i, (seed, own) in enumerate(history.items()):
         epochs = 1 + np.arange(len(own["loss"]))
         loss.semilogy(epochs, own["loss"], color=f"C{i}", label=f"seed {seed}")
@@ -60,10 +62,9 @@ def _curves(loss: Any, accuracy: Any, history: Mapping[int, Mapping[str, list[fl
         accuracy.plot(epochs, 1 - np.asarray(own["validation"]), color=f"C{i}")
     loss.set(xlabel="Epoch", ylabel="Cross entropy, training")
     loss.legend(frameon=False, fontsize="small")
-    accuracy.set(
-        xlabel="Epoch", ylabel="Share of errors", yscale="log", title="validation (thin: training)"
-    )
-    accuracy.title.set_fontsize("medium")
+    accuracy.set(xlabel="Epoch", ylabel="Errors on validation (thin: training)", yscale="log")
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1))
+    accuracy.yaxis.set_minor_formatter(PercentFormatter(1))
 
 
 def regions(axes: Any, classify: Callable[[np.ndarray], np.ndarray], points: int = 96) -> None:

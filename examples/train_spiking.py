@@ -39,12 +39,12 @@ from jsnn.record import Spikes, States
 from jsnn.surrogate import Triangular
 
 DT = 1.0  # ms
-DURATION = 32.0  # ms of a sample: its spikes come in the first half
+DURATION = 40.0  # ms of a sample
 DELAY = 4.0  # ms; a longer one makes longer blocks without communication, which are faster
 TAU_M, TAU_SYN = 10.0, 5.0  # ms
 C_M = 5.0  # pF
 V_TH = 10.0  # mV above rest
-WIDTH = 2.0  # mV around threshold in which a spike has a slope
+WIDTH = 3.0  # mV around threshold in which a spike has a slope
 SOFT = 0.7  # mV that a read-out must be above another to be e times as likely
 ADJOINT = Backprop(reset=Cut())
 
@@ -63,7 +63,7 @@ class Settings:
 
 
 SETTINGS = {
-    "yinyang": Settings(120, 20, 50, 0.1, (3.0, 6.0)),
+    "yinyang": Settings(120, 30, 50, 0.05, (5.0, 10.0)),
     "digits": Settings(182, 20, 40, 0.05, (0.5, 1.5)),
 }
 RECURRENT, READOUT = 1.0, 1.0  # standard deviations of the other weights at first, pA
@@ -315,7 +315,7 @@ def figure(
     accuracy = found["test_accuracy"]
     title = (
         f"{name}: {found['n_neurons']} neurons, test accuracy {accuracy['mean']:.2%} "
-        f"± {accuracy['sd']:.2%} ({len(found['run_s_by_seed'])} seeds)"
+        f"± {accuracy['sd']:.2%} (seeds {', '.join(map(str, found['history']))})"
     )
     return draw_training.draw(found["history"], title, middle, shown, parts, trainer.duration)
 
@@ -338,6 +338,8 @@ def check(args: argparse.Namespace) -> None:
             f"--duration {args.duration:g}: give {least:g} ms or more, whole steps of {DT:g} ms, "
             "so that the last spikes reach the read-outs"
         )
+    if min(round(args.scale * own.n_hidden) for own in SETTINGS.values()) < 1:
+        raise ValueError(f"--scale {args.scale:g}: this leaves no hidden cells; give more")
     for name in ("epochs", "seeds"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise ValueError(f"--{name} {getattr(args, name)}: give 1 or more")
