@@ -1,54 +1,35 @@
 """Train a recurrent spiking network to tell Yin from Yang, and handwritten digits.
 
-Every value of a sample is one spike of an input cell, at a latency. Input cells project to hidden
-ones, those to each other, and to read-out cells that never spike: leaky integrate-and-fire neurons
-with exponential currents, all to all, of which the weight of every edge is trained. A sample is of
-the class whose read-out has the largest mean membrane. Adam follows the gradient of the cross
-entropy, backward through the spikes by a surrogate (Neftci, Mostafa and Zenke 2019, IEEE Signal
-Process. Mag. 36).
+The weight of every edge is trained: Adam follows the gradient of the cross entropy, which goes
+backward through the spikes by a surrogate (Neftci, Mostafa and Zenke 2019, IEEE Signal Process.
+Mag. 36). The network is `latency_network.py`, the data are `latency_data.py`.
 
-    python examples/train_spiking.py --data yinyang --seeds 1 --plot yinyang.png
+    python examples/train_spiking.py --data yinyang --plot yinyang.png
 
-What is chosen here was chosen by the validation part; the test part is looked at once a seed, after
-its last epoch.
+What is chosen here was chosen by the validation parts; the network sees the test part after its
+last epoch.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import common
 import draw_training
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import latency_data
+import latency_network
 import numpy as np
 import optax
 from latency_data import Samples
+from latency_network import DELAY, DT, DURATION, Weights, respond, weights_of
 
 import jsnn
 from jsnn import plot
-from jsnn.adjoint import Backprop, Cut
-from jsnn.connect import AllToAll
-from jsnn.neurons import LIF
-from jsnn.receptors import Exponential
 from jsnn.record import Spikes, States
-from jsnn.surrogate import Triangular
-
-DT = 1.0  # ms
-DURATION = 40.0  # ms of a sample
-DELAY = 4.0  # ms; a longer one makes longer blocks without communication, which are faster
-TAU_M, TAU_SYN = 10.0, 5.0  # ms
-C_M = 5.0  # pF
-V_TH = 10.0  # mV above rest
-WIDTH = 3.0  # mV around threshold in which a spike has a slope
-SOFT = 0.7  # mV that a read-out must be above another to be e times as likely
-ADJOINT = Backprop(reset=Cut())
-
-Weights = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -66,138 +47,65 @@ SETTINGS = {
     "yinyang": Settings(120, 30, 50, 0.05, (5.0, 10.0)),
     "digits": Settings(182, 20, 40, 0.05, (0.5, 1.5)),
 }
-RECURRENT, READOUT = 1.0, 1.0  # standard deviations of the other weights at first, pA
-
-
-def build(n_in: int, n_hidden: int, n_out: int, settings: Settings, seed: int) -> jsnn.Network:
-    """All cells are one population, so that they share arrays and kernels: they differ in their
-    threshold, which read-outs never reach, and in where they start."""
-    parts = (n_in, n_hidden, n_out)
-    ends = np.cumsum(parts)
-    of_parts = lambda *values: np.repeat(np.asarray(values, float), parts)  # noqa: E731
-    cells = jsnn.Population(
-        LIF(tau_m=TAU_M, c_m=C_M, e_l=0.0, v_th=of_parts(V_TH, V_TH, 1e9), v_reset=0.0, t_ref=0.0),
-        int(ends[-1]),
-        {"syn": Exponential(TAU_SYN)},
-        slices={
-            "input": slice(0, ends[0]),
-            "hidden": slice(ends[0], ends[1]),
-            "readout": slice(ends[1], ends[2]),
-        },
-        initial={"v": of_parts(2 * V_TH, 0.0, 0.0)},  # an input fires as soon as it is let
-        surrogate=Triangular(WIDTH),
-    )
-    rng = np.random.default_rng(seed)
-    projection = lambda pre, post, mean, std, n: jsnn.Projection(  # noqa: E731
-        f"cells.{pre}", f"cells.{post}", AllToAll(), weight=rng.normal(mean, std, n), delay=DELAY
-    )
-    return jsnn.Network(
-        {"cells": cells},
-        {
-            "input": projection("input", "hidden", *settings.inputs, n_in * n_hidden),
-            "recurrent": projection("hidden", "hidden", 0.0, RECURRENT, n_hidden**2),
-            "readout": projection("hidden", "readout", 0.0, READOUT, n_hidden * n_out),
-        },
-        dt=DT,
-        key=jax.random.key(seed),
-    )
-
-
-def weights_of(network: jsnn.Network) -> Weights:
-    """What is trained: of every projection the weights of its edges (pA), source by source."""
-    return {name: own.weight for name, own in network.synapses.items()}
-
-
-def respond(
-    network: jsnn.Network,
-    weights: Weights,
-    latencies: jax.Array,
-    duration: float = DURATION,
-    record: Mapping[str, Any] | None = None,
-) -> jsnn.Solution:
-    """The network's answer to one sample, of latencies `[n_inputs]` (ms); vmap makes a batch.
-
-    An input cell starts above its threshold, and refractory for its latency, after which it fires.
-    A latency between steps is not rounded away: the spike arrives at the end of its step with what
-    would then be left of its current, which is exact for the receptor.
-    """
-    steps = round(duration / DT)
-    wait = jnp.minimum(jnp.ceil(latencies / DT), steps)  # one that never comes outlasts the run
-    left = jnp.exp(-jnp.maximum(wait * DT - latencies, 0) / TAU_SYN)
-    own = {**weights, "input": (weights["input"].reshape(left.size, -1) * left[:, None]).ravel()}
-    network = eqx.tree_at(
-        lambda n: [n.synapses[name].weight for name in own], network, list(own.values())
-    )
-    state = network.init(jax.random.key(0))  # nothing is drawn
-    state = eqx.tree_at(
-        lambda s: s.populations["cells"].refractory,
-        state,
-        replace_fn=lambda own: own.at[: left.size].set(wait.astype(own.dtype)),
-    )
-    record = {"v": States("cells.readout", "v")} if record is None else record
-    return jsnn.simulate(network, state, steps, record, adjoint=ADJOINT)
-
-
-def scores(
-    network: jsnn.Network, weights: Weights, latencies: jax.Array, duration: float = DURATION
-) -> tuple[jax.Array, jax.Array]:
-    """Of samples `[k, n_inputs]` the logarithms of the odds of each class `[k, n_classes]`, and how
-    many spikes their hidden cells fired `[k]`."""
-
-    def one(latencies: jax.Array) -> tuple[jax.Array, jax.Array]:
-        solution = respond(network, weights, latencies, duration)
-        own = jnp.sum(latencies < duration)  # of the inputs
-        return jnp.mean(solution.records["v"].values, 0) / SOFT, (
-            solution.stats["spikes"]["cells"] - own
-        )
-
-    return jax.vmap(one)(latencies)
-
-
-def loss(
-    weights: Weights,
-    network: jsnn.Network,
-    latencies: jax.Array,
-    labels: jax.Array,
-    duration: float,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The mean cross entropy of a batch, with its share of right answers and its spikes."""
-    found, spikes = scores(network, weights, latencies, duration)
-    entropy = optax.softmax_cross_entropy_with_integer_labels(found, labels).mean()
-    right = jnp.mean(jnp.argmax(found, 1) == labels)
-    return entropy, {"loss": entropy, "accuracy": right, "spikes": jnp.mean(spikes)}
 
 
 class Trainer:
-    """The two compiled programs: an epoch of updates, and the answers to a batch."""
+    """Two compiled programs: an epoch of updates, and the answers to a batch. Several devices
+    divide each batch among them."""
 
     def __init__(
-        self, network: jsnn.Network, settings: Settings, train: Samples, duration: float = DURATION
+        self,
+        network: jsnn.Network,
+        settings: Settings,
+        samples: Samples,
+        duration: float = DURATION,
+        devices: int = 1,
     ):
-        self.settings, self.network, self.duration = settings, network, duration
-        self.latencies, self.labels = jnp.asarray(train.latencies), jnp.asarray(train.labels)
-        self.updates = len(train.labels) // settings.batch  # an epoch
-        falling = optax.cosine_decay_schedule(settings.rate, self.updates * settings.epochs)
-        self.adam = optax.adam(falling)
-        jit: Callable = lambda f: jax.jit(f, compiler_options=jsnn.COMPILER_OPTIONS)  # noqa: E731
+        if settings.batch % devices:
+            raise ValueError(f"--devices {devices}: batches of {settings.batch} do not divide so")
+        self.network, self.settings, self.duration = network, settings, duration
+        self.latencies, self.labels = jnp.asarray(samples.latencies), jnp.asarray(samples.labels)
+        self.devices = jax.devices()[:devices]
+        self.updates = len(samples.labels) // settings.batch  # an epoch
+        updates = self.updates * settings.epochs
+        self.adam = optax.adam(optax.cosine_decay_schedule(settings.rate, updates))
         start = time.perf_counter()
-        weights = weights_of(network)
-        order = jnp.zeros((self.updates, settings.batch), int)
-        self.epoch = jit(self._epoch).lower(weights, self.adam.init(weights), order).compile()
-        some = self.latencies[: settings.batch]
-        self.scores = (
-            jit(lambda w, x: scores(network, w, x, duration)).lower(weights, some).compile()
+        jit: Callable = lambda f, *example: (  # noqa: E731
+            jax.jit(f, compiler_options=jsnn.COMPILER_OPTIONS).lower(*example).compile()
         )
+        weights, order = weights_of(network), jnp.zeros((self.updates, settings.batch), int)
+        self.epoch = jit(self._epoch, weights, self.adam.init(weights), order)
+        self.scores = jit(self._scores, weights, self.latencies[: settings.batch])
         self.compile_s = time.perf_counter() - start
+
+    def _scores(self, weights: Weights, latencies: jax.Array) -> jax.Array:
+        return latency_network.scores(self.network, weights, latencies, self.duration)[0]
+
+    def _slope(self, weights: Weights, latencies: jax.Array, labels: jax.Array) -> tuple:
+        """The gradient of a batch, and its metrics."""
+
+        def of_part(weights: Weights, latencies: jax.Array, labels: jax.Array) -> tuple:
+            given = (self.network, latencies, labels, self.duration)
+            made = jax.grad(latency_network.loss, has_aux=True)(weights, *given)
+            return jax.lax.pmean(made, "samples") if len(self.devices) > 1 else made
+
+        if len(self.devices) == 1:
+            return of_part(weights, latencies, labels)
+        same, part = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec("samples")
+        return jax.shard_map(
+            of_part,
+            mesh=jax.sharding.Mesh(np.asarray(self.devices), ("samples",)),
+            in_specs=(same, part, part),
+            out_specs=same,
+            check_vma=False,
+        )(weights, latencies, labels)
 
     def _epoch(self, weights: Weights, state: Any, order: jax.Array) -> tuple[Weights, Any, Any]:
         """An update for each row of samples; the metrics of each."""
 
         def update(carry: tuple, row: jax.Array) -> tuple[tuple, dict[str, jax.Array]]:
             weights, state = carry
-            slope, metrics = jax.grad(loss, has_aux=True)(
-                weights, self.network, self.latencies[row], self.labels[row], self.duration
-            )
+            slope, metrics = self._slope(weights, self.latencies[row], self.labels[row])
             change, state = self.adam.update(slope, state, weights)
             return (optax.apply_updates(weights, change), state), metrics
 
@@ -208,7 +116,7 @@ class Trainer:
         """The class `[n]` that each sample, of latencies `[n, n_inputs]`, is taken for."""
         k, n = self.settings.batch, len(latencies)
         rows = np.resize(np.arange(n), -(-n // k) * k).reshape(-1, k)  # the last is filled up
-        found = [self.scores(weights, jnp.asarray(latencies[row]))[0] for row in rows]
+        found = [self.scores(weights, jnp.asarray(latencies[row])) for row in rows]
         return np.argmax(np.concatenate(found)[:n], 1)
 
     def accuracy(self, weights: Weights, samples: Samples) -> float:
@@ -218,7 +126,8 @@ class Trainer:
 def train(
     trainer: Trainer, weights: Weights, validation: Samples, seed: int
 ) -> tuple[Weights, dict[str, list[float]]]:
-    """The weights after the last epoch, and by epoch loss, accuracies and spikes of a sample."""
+    """The weights after the last epoch, and by epoch loss, accuracies, and spikes of hidden cells
+    a sample."""
     rng, settings = np.random.default_rng([seed, 1]), trainer.settings
     state, history = trainer.adam.init(weights), {}
     for epoch in range(settings.epochs):
@@ -248,9 +157,9 @@ def run(
     data = latency_data.DATA[name]()
     sizes = data["train"].latencies.shape[1], round(args.scale * settings.n_hidden)
     sizes = (*sizes, data["train"].n_classes)
-    network = build(*sizes, settings, seeds[0])
+    network = latency_network.build(*sizes, settings.inputs, seeds[0])
     build_s = time.perf_counter() - start
-    trainer = Trainer(network, settings, data["train"], args.duration)
+    trainer = Trainer(network, settings, data["train"], args.duration, args.devices)
     print(f"Data              : {name}, {len(data['train'].labels)} samples to train on")
     print(f"Number of neurons : {sum(sizes)}, of which {sizes[1]} hidden")
     print(f"Number of synapses: {network.n_synapses}, all trained")
@@ -259,7 +168,7 @@ def run(
     for seed in seeds:
         print(f"Seed {seed}", flush=True)
         start = time.perf_counter()
-        first = weights_of(build(*sizes, settings, seed))
+        first = weights_of(latency_network.build(*sizes, settings.inputs, seed))
         weights[seed], histories[seed] = train(trainer, first, data["validation"], seed)
         run_s[seed] = time.perf_counter() - start
         test[seed] = trainer.accuracy(weights[seed], data["test"])
@@ -275,7 +184,7 @@ def run(
         "settings": asdict(settings),
         "epochs": settings.epochs,
         "hidden_spikes": float(spikes),
-        "rate": float(spikes) / sizes[1] / args.duration * 1000,
+        "rates": {"hidden": float(spikes) / sizes[1] / args.duration * 1000},
         "build_s": build_s,
         "compile_s": trainer.compile_s,
         "run_s": sum(run_s.values()),
@@ -330,8 +239,8 @@ def parser() -> argparse.ArgumentParser:
 
 def check(args: argparse.Namespace) -> None:
     """Raise for what has no meaning here."""
-    if args.frozen is not None or args.devices != 1:
-        raise ValueError("--frozen and --devices: these networks draw their own, on one device")
+    if args.frozen is not None:
+        raise ValueError(f"--frozen {args.frozen}: the data are known; leave it out")
     least = latency_data.WINDOW + 2 * DELAY
     if args.duration < least or args.duration % DT:
         raise ValueError(

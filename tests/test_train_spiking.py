@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import equinox as eqx
@@ -15,6 +14,7 @@ import jsnn
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import latency_data  # noqa: E402
+import latency_network  # noqa: E402
 import train_spiking as example  # noqa: E402
 
 
@@ -47,11 +47,10 @@ def test_a_few_updates_teach_it_digits(monkeypatch, tmp_path):
         assert np.all(np.isfinite(weights["digits_7_recurrent"]))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def small():
     """A network of few cells, and samples for it, of which one has inputs that never spike."""
-    settings = replace(example.SETTINGS["yinyang"], inputs=(8.0, 8.0))
-    network = example.build(5, 12, 3, settings, seed=3)
+    network = latency_network.build(5, 12, 3, inputs=(8.0, 8.0), seed=3)
     latencies = np.array([[0.3, 7.0, 15.6, 9.2, 0.0], [12.9, 3.1, np.inf, np.inf, 0.0]])
     return network, latencies, np.array([2, 0])
 
@@ -59,8 +58,8 @@ def small():
 def test_inputs_fire_at_their_latencies(small):
     network, latencies, _ = small
     record = {"s": jsnn.record.Spikes("cells.input")}
-    spikes = example.respond(
-        *(network, example.weights_of(network), jnp.asarray(latencies[1])), record=record
+    spikes = latency_network.respond(
+        *(network, latency_network.weights_of(network), jnp.asarray(latencies[1])), record=record
     ).records["s"]
     assert dict(zip(spikes.index.tolist(), spikes.times.tolist(), strict=True)) == {
         0: 14.0,  # in the step after the one that holds the latency
@@ -72,24 +71,32 @@ def test_inputs_fire_at_their_latencies(small):
 def test_a_latency_between_steps_is_exact_for_the_receptor(small):
     """The current of a cell without a spike before, in closed form."""
     network, latencies, _ = small
-    weights = {**example.weights_of(network), "recurrent": jnp.zeros(144)}
+    weights = {**latency_network.weights_of(network), "recurrent": jnp.zeros(144)}
     record = {"i": jsnn.record.States("cells.hidden", "syn.i")}
-    found = example.respond(network, weights, jnp.asarray(latencies[0]), record=record)
-    times = found.records["i"].times[:, None] - example.DELAY - example.DT - latencies[0]
-    kernel = np.where(times >= 0, np.exp(-np.maximum(times, 0) / example.TAU_SYN), 0)
+    found = latency_network.respond(network, weights, jnp.asarray(latencies[0]), record=record)
+    times = (
+        found.records["i"].times[:, None]
+        - latency_network.DELAY
+        - latency_network.DT
+        - latencies[0]
+    )
+    kernel = np.where(times >= 0, np.exp(-np.maximum(times, 0) / latency_network.TAU_SYN), 0)
     expected = kernel @ np.asarray(weights["input"]).reshape(5, 12)
     np.testing.assert_allclose(found.records["i"].values, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_gradient_of_a_batch_is_that_of_the_definition(small):
+def test_gradient_of_a_batch_is_that_of_the_definition(monkeypatch, request):
     """Event by event, all samples in one kernel, as with `segment_sum` over all edges."""
-    network, latencies, labels = small
+    monkeypatch.setattr(latency_network, "DELAY", 1.0)  # compiles soonest
+    network, latencies, labels = request.getfixturevalue("small")
     latencies = jnp.asarray(latencies)
 
     def slope(network):
-        weights = example.weights_of(network)
-        given = (network, latencies, labels, example.DURATION)
-        return jax.jit(lambda w: jax.grad(example.loss, has_aux=True)(w, *given)[0])(weights)
+        weights = latency_network.weights_of(network)
+        given = (network, latencies, labels, latency_network.DURATION)
+        return jax.jit(lambda w: jax.grad(latency_network.loss, has_aux=True)(w, *given)[0])(
+            weights
+        )
 
     found = slope(network)
     defined = slope(eqx.tree_at(lambda n: n.delivery, network, jsnn.SegmentSum()))
