@@ -47,19 +47,18 @@ def test_a_few_updates_teach_it_digits(monkeypatch, tmp_path):
         assert np.all(np.isfinite(weights["digits_7_recurrent"]))
 
 
-@pytest.fixture
-def small():
+def few_cells():
     """A network of few cells, and samples for it, of which one has inputs that never spike."""
     network = latency_network.build(5, 12, 3, inputs=(8.0, 8.0), seed=3)
     latencies = np.array([[0.3, 7.0, 15.6, 9.2, 0.0], [12.9, 3.1, np.inf, np.inf, 0.0]])
-    return network, latencies, np.array([2, 0])
+    return network, jnp.asarray(latencies), np.array([2, 0])
 
 
-def test_inputs_fire_at_their_latencies(small):
-    network, latencies, _ = small
+def test_inputs_fire_at_their_latencies():
+    network, latencies, _ = few_cells()
     record = {"s": jsnn.record.Spikes("cells.input")}
     spikes = latency_network.respond(
-        *(network, latency_network.weights_of(network), jnp.asarray(latencies[1])), record=record
+        *(network, latency_network.weights_of(network), latencies[1]), record=record
     ).records["s"]
     assert dict(zip(spikes.index.tolist(), spikes.times.tolist(), strict=True)) == {
         0: 14.0,  # in the step after the one that holds the latency
@@ -68,28 +67,27 @@ def test_inputs_fire_at_their_latencies(small):
     }
 
 
-def test_a_latency_between_steps_is_exact_for_the_receptor(small):
+def test_a_latency_between_steps_is_exact_for_the_receptor():
     """The current of a cell without a spike before, in closed form."""
-    network, latencies, _ = small
+    network, latencies, _ = few_cells()
     weights = {**latency_network.weights_of(network), "recurrent": jnp.zeros(144)}
     record = {"i": jsnn.record.States("cells.hidden", "syn.i")}
-    found = latency_network.respond(network, weights, jnp.asarray(latencies[0]), record=record)
+    found = latency_network.respond(network, weights, latencies[0], record=record)
     times = (
         found.records["i"].times[:, None]
         - latency_network.DELAY
         - latency_network.DT
-        - latencies[0]
+        - np.asarray(latencies[0])
     )
     kernel = np.where(times >= 0, np.exp(-np.maximum(times, 0) / latency_network.TAU_SYN), 0)
     expected = kernel @ np.asarray(weights["input"]).reshape(5, 12)
     np.testing.assert_allclose(found.records["i"].values, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_gradient_of_a_batch_is_that_of_the_definition(monkeypatch, request):
+def test_gradient_of_a_batch_is_that_of_the_definition(monkeypatch):
     """Event by event, all samples in one kernel, as with `segment_sum` over all edges."""
     monkeypatch.setattr(latency_network, "DELAY", 1.0)  # compiles soonest
-    network, latencies, labels = request.getfixturevalue("small")
-    latencies = jnp.asarray(latencies)
+    network, latencies, labels = few_cells()
 
     def slope(network):
         weights = latency_network.weights_of(network)
@@ -105,31 +103,40 @@ def test_gradient_of_a_batch_is_that_of_the_definition(monkeypatch, request):
         np.testing.assert_allclose(found[name], own, rtol=1e-3, atol=1e-6, err_msg=name)
 
 
+# The first of the published test part: x, y and class
+PUBLISHED = [
+    (0.23409664559563403, 0.4017249751828972, 2),
+    (0.7513290219574494, 0.4682425192680968, 2),
+    (0.13832530718825586, 0.570953971325061, 1),
+    (0.1109233190605734, 0.5798201746729698, 1),
+]
+
+
 def test_yin_yang_has_the_published_points():
-    """x, y and class of the first of its test part, from the script that was published with it."""
     points, classes = latency_data.yin_yang_points(300, seed=40)
+    np.testing.assert_array_equal(np.column_stack([points, classes])[:4], PUBLISHED)
     x, y = points.T - 0.5
     assert np.all(np.hypot(x, y) <= 0.5)
     in_dot = np.hypot(np.abs(x) - 0.25, y) < 0.1
     np.testing.assert_array_equal(in_dot, classes == 2)
     assert np.bincount(classes).min() > 70
-    # The halves are one another, turned round
-    halves = points[~in_dot]
-    turned = [latency_data.yin_yang_class(*(1 - own)) for own in halves]
+    turned = [latency_data.yin_yang_class(*(1 - own)) for own in points[~in_dot]]
     np.testing.assert_array_equal(turned, 1 - classes[~in_dot])
-    own = latency_data.yin_yang()["test"]
-    np.testing.assert_allclose(own.latencies[:300, :2], latency_data.WINDOW * points)
-    np.testing.assert_allclose(own.latencies[:, 0] + own.latencies[:, 2], latency_data.WINDOW)
+    latencies = latency_data.point_latencies(points) / latency_data.WINDOW
+    np.testing.assert_allclose(latencies[:, :2], points)
+    np.testing.assert_allclose(latencies[:, 2:4], 1 - points)
+    np.testing.assert_array_equal(latencies[:, 4], 0)
 
 
 def test_parts_of_the_digits_are_apart():
     parts = latency_data.digits()
-    rows = [own.latencies.tobytes() for part in parts.values() for own in [part]]
-    assert len(set(rows)) == 3
-    assert sum(len(own.labels) for own in parts.values()) == 1797
-    dark = np.isinf(parts["train"].latencies)
+    rows = [row.tobytes() for own in parts.values() for row in own.latencies]
+    assert len(set(rows)) == len(rows) == 1797
+    first = parts["train"]
+    dark = np.isinf(first.latencies)
     assert 0.3 < dark.mean() < 0.7
-    assert parts["train"].latencies[~dark].max() < latency_data.WINDOW
+    assert first.latencies[~dark].min() == 0
+    assert first.latencies[~dark].max() < latency_data.WINDOW
 
 
 def test_it_says_how_to_get_the_digits(monkeypatch):
