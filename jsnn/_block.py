@@ -130,7 +130,7 @@ def block(
         else {name: lax.all_gather(own, AXIS, axis=1, tiled=True) for name, own in words.items()}
     )
     all_fired = fired
-    if not event_driven and network.mesh is not None:
+    if not event_driven and network.mesh is not None and network.synapses:
         all_fired = jax.tree.map(lambda own: lax.all_gather(own, AXIS, axis=1, tiled=True), fired)
 
     # (c) the slots that have been read are cleared, and the spikes delivered

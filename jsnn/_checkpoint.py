@@ -26,14 +26,20 @@ _STATE = "state.npz"
 class Checkpoint:
     """A folder that one run writes to, and the same run can be resumed from.
 
-    `fingerprint` tells the run apart from others: network, initial state and recorders.
+    `fingerprint` tells the run apart from others, in what it `differs`: network, initial state and
+    recorders. A fit is a run too, of updates.
     """
 
-    def __init__(self, folder: str | os.PathLike, fingerprint: str):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        fingerprint: str,
+        differs: str = "network, key, recorders or precision",
+    ):
         if not isinstance(folder, (str, os.PathLike)) or not str(folder):
             raise TypeError(f"checkpoint={folder!r} is not a path; give a folder")
         self.folder = Path(folder)
-        self.fingerprint = fingerprint
+        self.fingerprint, self.differs = fingerprint, differs
         try:
             if self.folder.exists() and not self.folder.is_dir():
                 raise ValueError(f"checkpoint={str(self.folder)!r} is a file; give a folder")
@@ -81,12 +87,12 @@ class Checkpoint:
             raise ValueError(f"checkpoint {path} has format {version}, this jsnn reads {_FORMAT}")
         if fingerprint != self.fingerprint:
             raise ValueError(
-                f"checkpoint {path} is of another run (network, key, recorders or precision "
-                "differ); give another folder, or remove this one"
+                f"checkpoint {path} is of another run ({self.differs} differ); give another "
+                "folder, or remove this one"
             )
         self._segments = [(*s, d) for s, d in zip(steps, digests, strict=True)]
         leaves, structure = jax.tree.flatten(like)
-        edges = {id(leaf) for leaf in jax.tree.leaves(like.edges)}
+        edges = {id(leaf) for leaf in jax.tree.leaves(getattr(like, "edges", ()))}
         loaded = [arrays.get(f"leaf_{i}") for i in range(len(leaves))]
         for mine, other in zip(loaded, leaves, strict=True):
             if mine is None or mine.dtype != other.dtype:

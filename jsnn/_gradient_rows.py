@@ -88,7 +88,8 @@ def _by_platform(
             return at_once(lead, first_step, edges)
         batched = jax.tree.map(lambda _: True, lead), first_step.ndim > 0
         batched = (*batched, jax.tree.map(lambda x: x.ndim > 1, edges))
-        return one_after_other(at_once, lanes, batched, lead, first_step, edges)[0]
+        # Flat, as all lanes of the other are
+        return one_after_other(at_once, lanes, batched, lead, first_step, edges)[0].reshape(-1)
 
     arguments = lead, first_step, Edges(*edges)
     return lax.platform_dependent(*arguments, cpu=one_by_one, default=elsewhere)

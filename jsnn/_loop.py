@@ -11,7 +11,7 @@ from jax import Array, lax
 from jsnn._divide import AXIS
 from jsnn._reverse import differentiable
 from jsnn._walk import Carry, Given, Where, blocks, narrow, wide
-from jsnn.delivery import EventDriven, Rows
+from jsnn.delivery import EventDriven, Rows, SegmentSum
 from jsnn.network import Network
 from jsnn.record import Recorder
 from jsnn.spikes import WORD
@@ -74,12 +74,27 @@ def _blocks(
     buffers: dict[str, Array],
     counts: dict[str, Array],
 ) -> Carry:
-    if not isinstance(network.delivery, EventDriven):  # JAX itself goes back
+    if not network.synapses:
+        # Nothing is delivered, and JAX itself goes back, or forward: through spikes that are real
+        # numbers, as those of `EventDriven` forward are not
+        network = eqx.tree_at(lambda n: n.delivery, network, SegmentSum())
+    if not isinstance(network.delivery, EventDriven):
         return blocks(network, record, where, given, steps, buffers, counts)
     if isinstance(steps, int):
         moving, rest = eqx.partition(network, eqx.is_inexact_array)
         known: Any = eqx.combine(lax.stop_gradient(moving), rest)
-        return differentiable(given, buffers, counts, known, record, where, steps)
+        return differentiable(*_plain((given, buffers, counts, known, record, where)), steps)
     start = given._replace(state=narrow(network, given.state))
     state, buffers, counts = blocks(network, record, where, start, steps, buffers, counts)
     return wide(state, given.state), buffers, counts
+
+
+def _plain(tree: Any) -> Any:
+    """The same, with whole numbers that JAX knows to have no derivative. Those that an earlier call
+    returned have one for it, of no size, which Equinox refuses."""
+
+    def plain(leaf: Any) -> Any:
+        whole = eqx.is_array(leaf) and leaf.dtype.kind in "iub"
+        return lax.bitwise_or(leaf, jnp.zeros_like(leaf)) if whole else leaf
+
+    return jax.tree.map(plain, tree)

@@ -4,6 +4,7 @@ Drawing by counter is what makes a run independent of how it is cut into blocks 
 batched, resumed, or spread over devices: every cell knows its own numbers.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -68,9 +69,23 @@ def cell_words(key: Array, steps: Array, first_cell: Array | int, n: int) -> Arr
     `first_cell` and `n` are multiples of `TILE`. A counter is (step, half of a tile), and its two
     words go to the two halves.
     """
+    draw = functools.partial(_cell_words, n=n)
+
+    def by_itself(key: Array, steps: Array, first_cell: Array) -> Array:
+        # Always true, which XLA cannot tell, and it melts no branch with what reads the words: the
+        # cipher would otherwise run anew for every member of a batch that shares them.
+        always = steps[0] > np.iinfo(np.int32).min
+        empty = jnp.zeros((steps.shape[0], n), jnp.uint32)
+        return lax.cond(always, draw, lambda *_: empty, key, steps, first_cell)
+
+    first = jnp.asarray(first_cell, jnp.uint32)
+    return lax.platform_dependent(key, steps, first, cpu=by_itself, default=draw)
+
+
+def _cell_words(key: Array, steps: Array, first_cell: Array, n: int) -> Array:
     half = TILE // 2
     shape = (steps.shape[0], n // TILE, half)
-    tiles = jnp.asarray(first_cell, jnp.uint32) // TILE + lax.broadcasted_iota(jnp.uint32, shape, 1)
+    tiles = first_cell // TILE + lax.broadcasted_iota(jnp.uint32, shape, 1)
     low = tiles * half + lax.broadcasted_iota(jnp.uint32, shape, 2)
     high = jnp.broadcast_to(steps.astype(jnp.uint32)[:, None, None], shape)
     # Without the barrier XLA fuses the cipher into both halves of the stack and runs it twice.

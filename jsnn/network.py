@@ -283,7 +283,7 @@ class Network(eqx.Module):
     @property
     def counted(self) -> tuple[str, ...]:
         """The projections whose arrivals are counted, and weighed when they are read."""
-        return tuple(name for name, own in self.synapses.items() if own.is_counted)
+        return tuple(sorted(name for name, own in self.synapses.items() if own.is_counted))
 
     @property
     def labels(self) -> list[str]:

@@ -10,7 +10,6 @@ from helpers import DT, MODELS, TRACED, assert_same
 
 import jsnn
 from jsnn._simulate import advance
-from jsnn._status import check_state
 
 STEPS = 98  # whole blocks: a shorter last one is compiled apart
 
@@ -79,26 +78,13 @@ def test_single_steps_equal_one_run(net, start, whole):
     assert_same(helpers.run(net, start, *[1] * STEPS), whole, programs=2)
 
 
-def test_segment_sum_equals_event_driven(net, whole, summed):
-    state, traces = summed[2]
-    counted = check_state(net, state)  # which keeps whole numbers
-    assert_same((counted, traces), whole, programs=2)
+def test_segment_sum_equals_event_driven(whole, summed):
+    assert_same(summed[2], whole, programs=2)
 
 
 def test_a_state_goes_on_with_the_other_delivery(net, whole, summed):
-    """Burn in with the fast one, differentiate with the other: counts become amounts and back."""
     summed, (half, _) = summed[0], whole
-    assert half.buffers["a"].dtype == np.uint16
-    state, traces = helpers.run(summed, half, STEPS)
-    assert state.buffers["a"].dtype == np.float32
-    assert_same((check_state(net, state), traces), helpers.run(net, half, STEPS), programs=2)
-    stepped, _ = jax.eval_shape(summed.step, half)
-    assert stepped.buffers["a"].dtype == np.float32
-
-    amounts = state.buffers["a"].at[0, 0].add(0.5)
-    mixed = eqx.tree_at(lambda s: s.buffers["a"], state, amounts)
-    with pytest.raises(ValueError, match="another network or precision: buffer of 'a'"):
-        jsnn.simulate(net, mixed, 1)
+    assert_same(helpers.run(summed, half, STEPS), helpers.run(net, half, STEPS), programs=2)
 
 
 @pytest.mark.parametrize("lengths", [(37, 61), (45, 3, 50)])
@@ -216,7 +202,7 @@ def quiet(parameters):
             inputs[f"{name}_{i}"] = jsnn.inputs.SpikeList(
                 name, [0.3, 0.9, 1.1], [0, 1, 1], own["weight"], receptor
             )
-    return jsnn.Network(made, inputs=inputs, dt=DT, delivery=jsnn.SegmentSum())
+    return jsnn.Network(made, inputs=inputs, dt=DT)
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +276,7 @@ def test_gradient_of_a_weight_across_a_projection(way, delay):
     """The membrane is linear in the weights: its gradient is what one mV decays to."""
     with jax.enable_x64(True):
         weights = {"p": jnp.asarray(1.5), "q": jnp.linspace(1.0, 2.0, 12)}  # one, and of each edge
-        net = across_synapses(delay, weights, jsnn.SegmentSum())
+        net = across_synapses(delay, weights, jsnn.EventDriven())
         steps = 40  # with a delay, blocks of three and a cut one
 
         def last(weights):
@@ -316,26 +302,5 @@ def test_a_new_state_fits_weights_of_each_edge_put_in_later():
         wanted = jsnn.simulate(net, wanted, 12).state
     a, b = (end.populations["post"].cell["v"] for end in (found, wanted))
     np.testing.assert_allclose(a, b)
-    with pytest.raises(ValueError, match="buffer of 'p' is uint16"):
-        jsnn.simulate(own, under_way, 12)  # counts, which are no amounts
-
-
-@pytest.mark.parametrize("way", [by_blocks, by_steps])
-def test_no_way_through_event_driven_loses_gradients_in_silence(way):
-    net = across_synapses(0.3, 1.5, jsnn.EventDriven())
-
-    def last(current):
-        own = eqx.tree_at(lambda n: n.populations["pre"].neuron.i_e, net, current)
-        return jnp.sum(way(own, own.init(jax.random.key(0)), 9).populations["post"].cell["v"])
-
-    with pytest.raises(NotImplementedError, match="delivery=SegmentSum"):
-        jax.grad(last)(jnp.asarray(0.0))
-
-
-def test_event_driven_refuses_to_be_differentiated(net, start):
-    def last(v):
-        moved = eqx.tree_at(lambda s: s.populations["delta"].cell["v"], start, v)
-        return jnp.sum(jsnn.simulate(net, moved, 10).state.populations["delta"].cell["v"])
-
-    with pytest.raises(NotImplementedError, match="delivery=SegmentSum"):
-        jax.grad(last)(start.populations["delta"].cell["v"])
+    with pytest.raises(ValueError, match="under way along 'p' are numbers of arrivals"):
+        jsnn.simulate(own, under_way, 12)

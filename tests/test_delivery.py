@@ -11,7 +11,7 @@ import pytest
 import jsnn
 from jsnn import _event_driven, spikes
 from jsnn.connect import AllToAll, OneToOne, Pairs, sort_edges
-from jsnn.delivery import EventDriven, Rows, SegmentSum
+from jsnn.delivery import Backward, EventDriven, Rows, SegmentSum, Sent
 from jsnn.inputs import SpikeList
 from jsnn.neurons import LIF
 from jsnn.receptors import Delta, Exponential
@@ -173,6 +173,30 @@ def test_vmap_equals_one_by_one(way):
 
     scaled = jax.jit(jax.vmap(with_weights))(weights)
     np.testing.assert_array_equal(2 * scaled[0], scaled[1])
+
+
+def test_gradients_under_vmap_equal_one_by_one():
+    """Both ways are traced, and have to be of one shape."""
+    rng = np.random.default_rng(9)
+    pre, post = graph("uneven", rng, 64, 50)
+    rows = rows_of(pre, post, 64, 50, rng.normal(size=pre.size), rng.integers(1, 5, pre.size))
+    probe = jnp.asarray(rng.normal(size=(7, 50)), jnp.float32)
+    near = jnp.asarray(rng.random((3, 64)) < 0.5)
+
+    def loss(weight, spikes):
+        own = dataclasses.replace(rows, weight=weight)
+        made = Backward(EventDriven())(0 * probe, None, Sent(spikes, near), own, 0, step, 0.1)
+        return jnp.sum(probe * made[0])
+
+    step = jnp.asarray(2, jnp.int32)
+    spikes = jnp.asarray(rng.random((2, 3, 64)) < 0.2, jnp.float32)
+    weights = jnp.stack([rows.weight, rows.weight**2])
+    slope = jax.jit(jax.grad(loss, (0, 1)))
+    together = jax.jit(jax.vmap(jax.grad(loss, (0, 1))))(weights, spikes)
+    for i in range(2):
+        for found, alone in zip(together, slope(weights[i], spikes[i]), strict=True):
+            assert np.any(alone)
+            np.testing.assert_allclose(found[i], alone, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("own", ["nothing", "weights", "edges", "edges and delays"])
@@ -391,7 +415,7 @@ def test_counts_are_wide_enough_for_every_source_at_once(n, kind):
         dt=0.1,
         key=jax.random.key(1),
     )
-    assert net.init(jax.random.key(0)).buffers["p"].dtype == kind
+    assert net.synapses["p"].kept_as == kind
     np.testing.assert_allclose(arrived(net, 2)[1], n, rtol=1e-6)
 
 

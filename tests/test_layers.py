@@ -9,17 +9,10 @@ PACKAGE = Path(__file__).parent.parent / "jsnn"
 
 FLOORS = [
     {"_math", "_random", "_draw", "_sorting", "spikes"},
-    {
-        "surrogate",
-        "adjoint",
-        "solvers",
-        "receptors",
-        "distributions",
-        "edges",
-        "_spike_checks",
-        "growth",
-    },
-    {"analysis", "delays", "export", "_plot_checks"},
+    {"surrogate", "adjoint", "solvers", "receptors", "distributions", "edges", "_spike_checks"},
+    {"_points", "_working_set", "transforms"},
+    {"growth", "analysis", "distances", "losses", "delays", "export", "_plot_checks", "_swept"},
+    {"_coordinates"},
     {
         "neurons.lif",
         "neurons.adex",
@@ -57,7 +50,8 @@ FLOORS = [
     {"_reverse"},
     {"_loop"},
     {"_simulate"},
-    {"_run"},
+    {"_run", "_sweep", "_descent"},
+    {"_fit"},
     {"_nest_growth"},
     {"_nest_defaults"},
     {"plot", "nest"},

@@ -189,3 +189,21 @@ def test_bad_index(index, error):
 def test_bad_number_of_steps(net, steps, error):
     with pytest.raises(error, match=f"steps={steps}"):
         jsnn.simulate(net, net.init(jax.random.key(0)), steps)
+
+
+def test_counts_have_gradients_without_synapses():
+    """Of one step from v: slope of the surrogate times dv/di = (1 - exp(-dt / tau)) tau / c."""
+    law = LIF(tau_m=10.0, c_m=100.0, e_l=-70.0)
+    cells = jsnn.Population(law, 3, initial={"v": [-56.0, -54.0, -60.0]})
+    net = jsnn.Network({"cells": cells}, dt=1.0)
+
+    def count(i_e):
+        own = eqx.tree_at(lambda n: n.populations["cells"].neuron.i_e, net, i_e)
+        start, record = own.init(jax.random.key(0)), {"n": Counts("cells", every=1.0)}
+        return jnp.sum(jsnn.simulate(own, start, 1, record).records["n"].values)
+
+    kept = np.exp(-0.1)
+    v = -70.0 + kept * np.array([14.0, 16.0, 10.0])
+    wanted = np.maximum(0, 1 - np.abs(v + 55.0) / 5) / 5 * (1 - kept) * 10.0 / 100.0
+    assert wanted[0] > 0 and wanted[2] == 0
+    np.testing.assert_allclose(jax.grad(count)(jnp.zeros(3)), wanted, rtol=1e-4)

@@ -130,7 +130,7 @@ def test_gradient_equals_central_differences(x64, name, parameters, delay, per_e
     if per_edge:
         law = eqx.tree_at(lambda r: r.U, law, law.U * jnp.linspace(0.8, 1.0, 4))
     rule = AllToAll() if per_edge else OneToOne()
-    net = network(law, delay=delay, rule=rule, delivery=jsnn.SegmentSum())
+    net = network(law, delay=delay, rule=rule)
 
     @jax.jit
     def total(values):
@@ -157,7 +157,7 @@ def test_gradient_of_a_surrogate_reaches_the_release(x64):
     The reference keeps u and x at the time of the step, and moves them by `fired`, in every step.
     """
     law = TsodyksMarkram(0.6, 50.0, 30.0)
-    of_law = network(law, times=[1.0, 3.0], delivery=jsnn.SegmentSum(), delay=0.1)
+    of_law = network(law, times=[1.0, 3.0], delay=0.1)
     start = of_law.init(jax.random.key(0))
     lif = of_law.populations["pre"].neuron
 
@@ -339,21 +339,6 @@ def test_sources_without_edges_remember_their_spikes(x64, delivery, delay):
     np.testing.assert_allclose(solution.records["x"].values[-1, 0], wanted, rtol=1e-12)
     np.testing.assert_allclose(solution.state.releases["p"].values["x"], [wanted, 1.0])
     assert solution.state.releases["p"].last.tolist() == [29, -1]
-
-
-@pytest.mark.parametrize("per_edge", [False, True])
-@pytest.mark.parametrize("delay", [0.0, 0.3])
-def test_event_driven_refuses_to_differentiate_a_release(per_edge, delay):
-    net = network(
-        TsodyksMarkram(jnp.full(4, 0.5) if per_edge else 0.5), rule=AllToAll(), delay=delay
-    )
-
-    def total(U):
-        own = eqx.tree_at(lambda n: n.synapses["p"].release.U, net, U)
-        return jnp.sum(currents(own, 30))
-
-    with pytest.raises(NotImplementedError, match="delivery=SegmentSum"):
-        jax.grad(total)(net.synapses["p"].release.U)
 
 
 def test_vmap_over_a_parameter_and_its_records():
