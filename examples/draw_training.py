@@ -43,6 +43,7 @@ def draw(
         for label, (own, colour) in enumerate(zip(membranes.T, of_class, strict=True)):
             below.plot(times, own, color=colour, label=str(label))
         below.set(xlabel="Time (ms)")
+        below.axhline(0, color="0.8", lw=0.8, zorder=0)
     axes[0, 0].set_ylabel("Cell")
     axes[1, 0].set_ylabel("Read-outs (mV)")
     axes[0, -1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), markerscale=2)
@@ -53,7 +54,7 @@ def draw(
 
 
 def _curves(loss: Any, accuracy: Any, history: Mapping[int, Mapping[str, list[float]]]) -> None:
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
     for i, (seed, own) in enumerate(history.items()):
         epochs = 1 + np.arange(len(own["loss"]))
@@ -63,8 +64,10 @@ def _curves(loss: Any, accuracy: Any, history: Mapping[int, Mapping[str, list[fl
     loss.set(xlabel="Epoch", ylabel="Cross entropy, training")
     loss.legend(frameon=False, fontsize="small")
     accuracy.set(xlabel="Epoch", ylabel="Errors on validation (thin: training)", yscale="log")
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1))
-    accuracy.yaxis.set_minor_formatter(PercentFormatter(1))
+    ticks = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+    accuracy.yaxis.set_major_locator(FixedLocator(ticks))
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    accuracy.yaxis.set_minor_locator(NullLocator())
 
 
 def regions(axes: Any, classify: Callable[[np.ndarray], np.ndarray], points: int = 96) -> None:

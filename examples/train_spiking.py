@@ -203,13 +203,14 @@ def figure(
     name: str, found: dict[str, Any], weights: Weights, trainer: Trainer, data: dict[str, Samples]
 ) -> Any:
     """Of a data set, with the weights of one seed."""
-    samples, network = data["test"].first(3), trainer.network
+    samples, network = data["test"], trainer.network
     parts = {own: network.part(f"cells.{own}")[1:] for own in ("input", "hidden")}
     record = {"spikes": Spikes("cells"), "v": States("cells.readout", "v")}
     shown = []
-    for latencies, label in zip(samples.latencies, samples.labels, strict=True):
-        made = respond(network, weights, jnp.asarray(latencies), trainer.duration, record).records
-        shown.append((f"a sample of class {label}", made["spikes"].listed(), made["v"].values))
+    for label in range(3):
+        latencies = jnp.asarray(samples.latencies[np.argmax(samples.labels == label)])
+        made = respond(network, weights, latencies, trainer.duration, record).records
+        shown.append((f"A sample of class {label}", made["spikes"].listed(), made["v"].values))
 
     def middle(axes: Any) -> None:
         if name == "yinyang":
@@ -217,9 +218,7 @@ def figure(
                 weights, latency_data.point_latencies(points)
             )
             return draw_training.regions(axes, classify)
-        draw_training.confusion(
-            axes, data["test"].labels, trainer.answers(weights, data["test"].latencies)
-        )
+        draw_training.confusion(axes, samples.labels, trainer.answers(weights, samples.latencies))
 
     accuracy = found["test_accuracy"]
     title = (
