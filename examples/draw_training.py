@@ -64,6 +64,7 @@ def _curves(loss: Any, accuracy: Any, history: Mapping[int, Mapping[str, list[fl
     loss.set(xlabel="Epoch", ylabel="Cross entropy, training")
     loss.legend(frameon=False, fontsize="small")
     accuracy.set(xlabel="Epoch", ylabel="Errors on validation (thin: training)", yscale="log")
+    accuracy.set_ylim(bottom=0.005)
     ticks = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
     accuracy.yaxis.set_major_locator(FixedLocator(ticks))
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))

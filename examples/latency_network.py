@@ -118,10 +118,9 @@ def scores(
 
     def one(latencies: jax.Array) -> tuple[jax.Array, jax.Array]:
         solution = respond(network, weights, latencies, duration)
-        own = jnp.sum(latencies < duration)  # of the inputs
-        return jnp.mean(solution.records["v"].values, 0) / SOFT, (
-            solution.stats["spikes"]["cells"] - own
-        )
+        of_inputs = jnp.sum(latencies < duration)
+        hidden = solution.stats["spikes"]["cells"] - of_inputs
+        return jnp.mean(solution.records["v"].values, 0) / SOFT, hidden
 
     return jax.vmap(one)(latencies)
 

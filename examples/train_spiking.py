@@ -24,6 +24,7 @@ import latency_data
 import latency_network
 import numpy as np
 import optax
+from jax.sharding import PartitionSpec
 from latency_data import Samples
 from latency_network import DELAY, DT, DURATION, Weights, respond, weights_of
 
@@ -64,8 +65,8 @@ class Trainer:
         if settings.batch % devices:
             raise ValueError(f"--devices {devices}: batches of {settings.batch} do not divide so")
         self.network, self.settings, self.duration = network, settings, duration
-        self.latencies, self.labels = jnp.asarray(samples.latencies), jnp.asarray(samples.labels)
-        self.devices = jax.devices()[:devices]
+        self.mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:devices]), ("samples",))
+        self.latencies, self.labels = self.placed((samples.latencies, samples.labels))
         self.updates = len(samples.labels) // settings.batch  # an epoch
         updates = self.updates * settings.epochs
         self.adam = optax.adam(optax.cosine_decay_schedule(settings.rate, updates))
@@ -73,10 +74,20 @@ class Trainer:
         jit: Callable = lambda f, *example: (  # noqa: E731
             jax.jit(f, compiler_options=jsnn.COMPILER_OPTIONS).lower(*example).compile()
         )
-        weights, order = weights_of(network), jnp.zeros((self.updates, settings.batch), int)
-        self.epoch = jit(self._epoch, weights, self.adam.init(weights), order)
+        weights, state = self.start(weights_of(network))
+        order = self.placed(np.zeros((self.updates, settings.batch), np.int32))
+        self.epoch = jit(self._epoch, weights, state, order)
         self.scores = jit(self._scores, weights, self.latencies[: settings.batch])
         self.compile_s = time.perf_counter() - start
+
+    def placed(self, arrays: Any) -> Any:
+        """The same on all devices."""
+        arrays = jax.tree.map(jnp.asarray, arrays)
+        return jax.device_put(arrays, jax.sharding.NamedSharding(self.mesh, PartitionSpec()))
+
+    def start(self, weights: Weights) -> tuple[Weights, Any]:
+        """Weights, and the optimizer's state, before the first update."""
+        return self.placed((weights, self.adam.init(weights)))
 
     def _scores(self, weights: Weights, latencies: jax.Array) -> jax.Array:
         return latency_network.scores(self.network, weights, latencies, self.duration)[0]
@@ -87,18 +98,13 @@ class Trainer:
         def of_part(weights: Weights, latencies: jax.Array, labels: jax.Array) -> tuple:
             given = (self.network, latencies, labels, self.duration)
             made = jax.grad(latency_network.loss, has_aux=True)(weights, *given)
-            return jax.lax.pmean(made, "samples") if len(self.devices) > 1 else made
+            return jax.lax.pmean(made, "samples")
 
-        if len(self.devices) == 1:
-            return of_part(weights, latencies, labels)
-        same, part = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec("samples")
-        return jax.shard_map(
-            of_part,
-            mesh=jax.sharding.Mesh(np.asarray(self.devices), ("samples",)),
-            in_specs=(same, part, part),
-            out_specs=same,
-            check_vma=False,
-        )(weights, latencies, labels)
+        same, part = PartitionSpec(), PartitionSpec("samples")
+        divided = jax.shard_map(
+            of_part, mesh=self.mesh, in_specs=(same, part, part), out_specs=same, check_vma=False
+        )
+        return divided(weights, latencies, labels)
 
     def _epoch(self, weights: Weights, state: Any, order: jax.Array) -> tuple[Weights, Any, Any]:
         """An update for each row of samples; the metrics of each."""
@@ -116,7 +122,7 @@ class Trainer:
         """The class `[n]` that each sample, of latencies `[n, n_inputs]`, is taken for."""
         k, n = self.settings.batch, len(latencies)
         rows = np.resize(np.arange(n), -(-n // k) * k).reshape(-1, k)  # the last is filled up
-        found = [self.scores(weights, jnp.asarray(latencies[row])) for row in rows]
+        found = [self.scores(weights, self.placed(latencies[row])) for row in rows]
         return np.argmax(np.concatenate(found)[:n], 1)
 
     def accuracy(self, weights: Weights, samples: Samples) -> float:
@@ -129,10 +135,10 @@ def train(
     """The weights after the last epoch, and by epoch loss, accuracies, and spikes of hidden cells
     a sample."""
     rng, settings = np.random.default_rng([seed, 1]), trainer.settings
-    state, history = trainer.adam.init(weights), {}
+    (weights, state), history = trainer.start(weights), {}
     for epoch in range(settings.epochs):
         order = rng.permutation(len(trainer.labels))[: trainer.updates * settings.batch]
-        order = jnp.asarray(order.reshape(trainer.updates, settings.batch), jnp.int32)
+        order = trainer.placed(order.reshape(trainer.updates, -1).astype(np.int32))
         weights, state, metrics = trainer.epoch(weights, state, order)
         metrics = {name: float(jnp.mean(own)) for name, own in metrics.items()}
         metrics["validation"] = trainer.accuracy(weights, validation)
