@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jsnn._divide import AXIS
@@ -83,18 +84,18 @@ def _blocks(
     if isinstance(steps, int):
         moving, rest = eqx.partition(network, eqx.is_inexact_array)
         known: Any = eqx.combine(lax.stop_gradient(moving), rest)
-        return differentiable(*_plain((given, buffers, counts, known, record, where)), steps)
+        return _plain(differentiable(given, buffers, counts, known, record, where, steps))
     start = given._replace(state=narrow(network, given.state))
     state, buffers, counts = blocks(network, record, where, start, steps, buffers, counts)
     return wide(state, given.state), buffers, counts
 
 
 def _plain(tree: Any) -> Any:
-    """The same, with whole numbers that JAX knows to have no derivative. Those that an earlier call
-    returned have one for it, of no size, which Equinox refuses."""
+    """The same, with whole numbers that JAX knows to have no derivative: those that a function with
+    a rule of its own returns have one, of no size, which not every operation takes."""
 
     def plain(leaf: Any) -> Any:
         whole = eqx.is_array(leaf) and leaf.dtype.kind in "iub"
-        return lax.bitwise_or(leaf, jnp.zeros_like(leaf)) if whole else leaf
+        return leaf | np.zeros((), leaf.dtype) if whole else leaf
 
     return jax.tree.map(plain, tree)
