@@ -110,9 +110,9 @@ def record(order: int, duration: float, seed: int) -> Measured:
     its own edges, and over runs of each."""
     seen = []
     for i in range(NETWORKS):
-        network = build(order, seed=seed + 1000 * (i + 1))  # the fit has the edges of `seed`
-        keys = jax.random.split(jax.random.key(seed + 1000 * (i + 1)), RUNS)
-        seen.append(_runs(network, keys, duration))
+        other = (seed + 1000 * (i + 1)) % 2**32  # the fit has the edges of `seed`
+        keys = jax.random.split(jax.random.key(other), RUNS)
+        seen.append(_runs(build(order, other), keys, duration))
     found = Measured(*(float(np.mean(own)) for own in zip(*seen, strict=True)))
     if not np.all(np.isfinite(found)):
         raise ValueError(
@@ -189,9 +189,10 @@ def draw(history: Values, estimates: Values, data: Measured) -> Any:
 
     figure = Figure(figsize=(8.4, 6.8), layout="constrained")
     (plane, loss), (rate, cv) = figure.subplots(2, 2)
-    low = [TRUTH[name] * (1 - RECOVERED) for name in TRUTH]
-    size = [TRUTH[name] * 2 * RECOVERED for name in TRUTH]
-    plane.add_patch(Rectangle(low, *size, color="0.88", label=f"within {RECOVERED:.0%}"))
+    g, eta = TRUTH["g"], TRUTH["eta"]
+    low, width = ((1 - RECOVERED) * g, (1 - RECOVERED) * eta), 2 * RECOVERED
+    box = Rectangle(low, width * g, width * eta, color="0.88", label=f"within {RECOVERED:.0%}")
+    plane.add_patch(box)
     for i in range(len(history["g"])):
         own = {"color": f"C{i % 10}", "linewidth": 0.8}
         plane.plot(history["g"][i], history["eta"][i], alpha=0.6, **own)
@@ -201,7 +202,7 @@ def draw(history: Values, estimates: Values, data: Measured) -> Any:
         cv.plot(history["cv"][i], **own)
     plane.plot([], [], "o", color="0.4", fillstyle="none", label="start")
     plane.plot(estimates["g"], estimates["eta"], "k.", markersize=7, label="estimate")
-    plane.plot(TRUTH["g"], TRUTH["eta"], "r+", markersize=13, markeredgewidth=1.5, label="truth")
+    plane.plot(g, eta, "r+", markersize=13, markeredgewidth=1.5, label="truth")
     plane.set(xlabel="g", ylabel="$\\eta$")
     plane.legend(frameon=False, fontsize="small")
     loss.set(xlabel="Update", ylabel="Loss")
@@ -245,7 +246,14 @@ def main(args: argparse.Namespace) -> None:
     data = record(order, args.duration, args.seed)
     data_s = time.perf_counter() - began
     print(f"Data              : {data.rate:.2f} Hz, CV {data.cv:.3f}")
-    found = fit(network, data, starts, args.updates, args.duration, jax.random.key(args.seed + 1))
+    found = fit(
+        network,
+        data,
+        starts,
+        args.updates,
+        args.duration,
+        jax.random.fold_in(jax.random.key(args.seed), 1),
+    )
     history = found.history
     estimated = {name: late(history[name]) for name in (*TRUTH, *Measured._fields)}
     # Told apart by the data alone, and by many runs, where the lowest loss is that of a lucky one
