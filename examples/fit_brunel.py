@@ -7,17 +7,21 @@ variation (CV) of their intervals, in networks with other edges and other extern
 of the fit. From random starts that are up to 30 % off in both, all followed at once, both are found
 by descent with surrogate gradients through the network, from new external spikes at every update.
 
-What makes these gradients right, as central differences over many runs show:
+What makes these gradients right, beside central differences over 40 seeds at the truth. With
+respect to (log g, log eta) those are (-93, 42) Hz of the rate, and (0.58, 0.08) of the CV.
 
-- A wide and damped surrogate: a triangle of 2 mV on either side of threshold with an area of 0.15
-  in place of 1. Undamped, derivatives explode: the network is chaotic.
+- The surrogate is a triangle of 2 mV on either side of threshold, damped to an area of 0.15 in
+  place of 1: (-85, 40) Hz and (0.71, -0.03), the mean of eight. With 0.3 or more, derivatives
+  explode: the network is chaotic.
 - The path through the reset is kept. A membrane that is a little higher spikes, and is lower
-  thereafter; cut that, and the derivative of the CV with respect to g is a tenth of what it is.
-- The path along the synapses is kept: through the recurrent rates g has most of its effect.
+  thereafter. Without that an area of 0.15 explodes, and 0.05 gives (0.17, 0.23) for the CV.
+- The path along the synapses is kept; without it the CV has (1.22, -0.39).
 
-The rate tells one combination of g and eta and nearly nothing of the other, which is left to the
-CV. Steepest descent would cross that narrow valley to and fro, so each update is a step of
-Levenberg and Marquardt with the derivatives of both numbers, by two passes backward.
+The rate tells one combination of g and eta and little of the other, which is left to the CV.
+Steepest descent would cross that narrow valley to and fro, so each update is a step of Levenberg
+and Marquardt with the derivatives of both numbers, by two passes backward. Its damping grows with
+the misfit (Yamashita and Fukushima 2001, Computing Suppl. 15:239): far from the data, where cells
+have few intervals, the CV is not to be trusted.
 
     python examples/fit_brunel.py --plot fit.png
 """
@@ -52,8 +56,9 @@ PART = 150  # steps of a call of `simulate`: whole blocks of the delay
 DURATION = 405.0  # ms
 SURROGATE = Triangular(2.0, damping=0.15)  # mV
 ADJOINT = Backprop()  # all paths kept
-UPDATES = 30
-RATE, DAMPING, LONGEST = 0.5, 0.02, 0.15  # of steps: factor at first, Levenberg's, in logarithms
+UPDATES = 24
+RATE, LONGEST = 0.5, 0.15  # of steps: factor at first, most in logarithms
+DAMPING, FARTHER = 0.02, 0.3  # Levenberg's d where the data is met, and what |r|^2 adds to it
 NETWORKS, RUNS = 4, 8  # that the data is measured on, and runs of each
 
 Values = dict[str, Any]
@@ -138,8 +143,8 @@ def fit(
 ) -> jsnn.Fit:
     """All starts at once, in logarithms of both parameters.
 
-    With r the relative deviations of both numbers and A their derivatives, an update takes
-    A'(A A' + d)^-1 r off. That vector is handed to `jsnn.fit` as the gradient of |r|^2 / 2.
+    With r the logarithms of both numbers over the data and A their derivatives, an update takes a
+    part of A'(A A' + d)^-1 r off. `jsnn.fit` gets that vector for the gradient of |r|^2 / 2.
     """
 
     def deviation(logs: jax.Array, network: jsnn.Network, key: jax.Array) -> tuple[jax.Array, Any]:
@@ -153,8 +158,9 @@ def fit(
         r, back, seen = jax.vjp(
             lambda x: deviation(x, parameters["network"], key), at, has_aux=True
         )
-        slopes = jnp.stack([back(row)[0] for row in jnp.eye(2, dtype=r.dtype)])
-        step = slopes.T @ jnp.linalg.solve(slopes @ slopes.T + DAMPING * jnp.eye(2), r)
+        slopes = jax.lax.map(lambda row: back(row)[0], jnp.eye(2, dtype=r.dtype))
+        damping = DAMPING + FARTHER * r @ r
+        step = slopes.T @ jnp.linalg.solve(slopes @ slopes.T + damping * jnp.eye(2), r)
         step *= jnp.minimum(1, LONGEST / jnp.linalg.norm(step))
         value = jax.lax.stop_gradient(r @ r / 2) + (logs - at) @ jax.lax.stop_gradient(step)
         own = {name: parameters[name] for name in TRUTH}

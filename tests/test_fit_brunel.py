@@ -12,18 +12,18 @@ import fit_brunel as example  # noqa: E402
 
 
 def test_the_program_goes_the_right_way(tmp_path, monkeypatch):
-    """200 neurons, two updates from one start."""
+    """500 neurons, two updates from one start."""
     monkeypatch.setattr(example, "NETWORKS", 1)
     monkeypatch.setattr(example, "RUNS", 2)
     wanted = {name: tmp_path / f"fit.{name}" for name in ("json", "png", "npz")}
     names = zip(("json", "plot", "save"), wanted.values(), strict=True)
     args = [part for name, path in names for part in (f"--{name}", str(path))]
-    args += ["--scale", "0.16", "--duration", "150", "--starts", "1", "--updates", "2"]
+    args += ["--scale", "0.4", "--duration", "150", "--starts", "1", "--updates", "2"]
     example.main(example.parser().parse_args(args))
     found = json.loads(wanted["json"].read_text())
     assert found["truth"] == example.TRUTH == {"g": 5.0, "eta": 2.0}
     assert found["n_starts"] == 1 and found["starts_converged"] in (0, 1)
-    assert found["skipped"] == [0] and found["n_neurons"] == 200
+    assert found["skipped"] == [0] and found["n_neurons"] == 500
     assert found["loss"][0][1] < found["loss"][0][0]
     for name, true in example.TRUTH.items():
         assert found["relative_error"][name] == pytest.approx(found["estimate"][name] / true - 1)
