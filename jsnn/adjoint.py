@@ -139,7 +139,7 @@ class Backprop(eqx.Module):
         paths = Kept() if synapses is None else synapses
         self.synapses = dict(paths) if isinstance(paths, Mapping) else paths
         self.between = (between,) if isinstance(between, Between) else tuple(between)
-        check_scalar("memory", memory, low=0.0)
+        check_scalar("memory", memory, low=0.0, finite=False)
         self.memory = plain(memory)
         several = self.synapses if isinstance(self.synapses, dict) else {"": self.synapses}
         named = {f"synapses[{n!r}]" if n else "synapses": own for n, own in several.items()}

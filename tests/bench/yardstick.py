@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import brunel_delta  # noqa: E402
 
 import jsnn  # noqa: E402
-from jsnn.adjoint import Backprop, Cut, Fading, Scaled, Truncated  # noqa: E402
+from jsnn.adjoint import Backprop, Clipped, Cut, Fading, Scaled, Truncated  # noqa: E402
 from jsnn.inputs import Poisson  # noqa: E402
 from jsnn.losses import cv_isi  # noqa: E402
 from jsnn.record import Counts  # noqa: E402
@@ -38,40 +38,45 @@ POINT = {"J": SIZES.j, "g": brunel_delta.G, "eta": brunel_delta.ETA, "nu_ext": 1
 STEP = 0.1  # of a logarithm, to either side
 
 CHOICES = {
-    "exact product: reset kept": (Triangular(1.0), Backprop()),
-    "reset cut": (Triangular(1.0), Backprop(reset=Cut())),
-    "reset cut, synapses cut": (Triangular(1.0), Backprop(reset=Cut(), synapses=Cut())),
-    "reset kept, synapses cut, width 20": (Triangular(20.0), Backprop(synapses=Cut())),
-    "reset cut, synapses x 0.03": (Triangular(1.0), Backprop(reset=Cut(), synapses=Scaled(0.03))),
-    "reset cut, damping 0.1": (Triangular(1.0, damping=0.1), Backprop(reset=Cut())),
-    "reset cut, damping 0.1, fading 20 ms": (
+    "as it comes: width 5, all kept": (Triangular(), Backprop()),
+    "width 1, all kept": (Triangular(1.0), Backprop()),
+    "width 1, all kept, clipped": (Triangular(1.0), Backprop(between=Clipped(1.0))),
+    "width 1, reset cut": (Triangular(1.0), Backprop(reset=Cut())),
+    "width 1, reset cut, synapses cut": (
+        Triangular(1.0),
+        Backprop(reset=Cut(), synapses=Cut()),
+    ),
+    "width 20, synapses cut": (Triangular(20.0), Backprop(synapses=Cut())),
+    "width 1, reset cut, synapses x 0.03": (
+        Triangular(1.0),
+        Backprop(reset=Cut(), synapses=Scaled(0.03)),
+    ),
+    "width 1, damping 0.1, reset cut": (Triangular(1.0, damping=0.1), Backprop(reset=Cut())),
+    "width 1, damping 0.1, reset cut, fading 20 ms": (
         Triangular(1.0, damping=0.1),
         Backprop(reset=Cut(), between=Fading(20.0)),
     ),
-    "reset cut, damping 0.1, truncated to 20 ms": (
+    "width 1, damping 0.1, reset cut, truncated 20 ms": (
         Triangular(1.0, damping=0.1),
         Backprop(reset=Cut(), between=Truncated(20.0)),
     ),
-    "reset cut, damping 0.03": (Triangular(1.0, damping=0.03), Backprop(reset=Cut())),
-    "reset x 0.03, damping 0.03": (
-        Triangular(1.0, damping=0.03),
-        Backprop(reset=Scaled(0.03)),
-    ),
-    "width 0.3, reset cut, damping 0.03": (
-        Triangular(0.3, damping=0.03),
-        Backprop(reset=Cut()),
-    ),
-    "width 3, reset cut, damping 0.03": (Triangular(3.0, damping=0.03), Backprop(reset=Cut())),
-    "Boxcar, reset cut, damping 0.03": (Boxcar(0.6, damping=0.03), Backprop(reset=Cut())),
-    "SuperSpike, reset cut, damping 0.03": (
+    "width 5, damping 0.15, all kept": (Triangular(5.0, damping=0.15), Backprop()),
+    "width 2, damping 0.15, all kept": (Triangular(2.0, damping=0.15), Backprop()),
+    "width 2, damping 0.1, all kept": (Triangular(2.0, damping=0.1), Backprop()),
+    "width 1, damping 0.1, all kept": (Triangular(1.0, damping=0.1), Backprop()),
+    "width 1, damping 0.03, reset cut": (Triangular(1.0, damping=0.03), Backprop(reset=Cut())),
+    "width 0.3, damping 0.03, reset cut": (Triangular(0.3, damping=0.03), Backprop(reset=Cut())),
+    "width 3, damping 0.03, reset cut": (Triangular(3.0, damping=0.03), Backprop(reset=Cut())),
+    "Boxcar 0.6, damping 0.03, reset cut": (Boxcar(0.6, damping=0.03), Backprop(reset=Cut())),
+    "SuperSpike 0.5, damping 0.03, reset cut": (
         SuperSpike(0.5, damping=0.03, reach=10.0),
         Backprop(reset=Cut()),
     ),
-    "Arctan, reset cut, damping 0.03": (
+    "Arctan 0.4, damping 0.03, reset cut": (
         Arctan(0.4, damping=0.03, reach=10.0),
         Backprop(reset=Cut()),
     ),
-    "Sigmoid, reset cut, damping 0.03": (
+    "Sigmoid 0.3, damping 0.03, reset cut": (
         Sigmoid(0.3, damping=0.03, reach=10.0),
         Backprop(reset=Cut()),
     ),
@@ -183,9 +188,9 @@ def main():
             cosine = "     " if row["cosine"] is None else f"{row['cosine']:5.2f}"
             signs = "".join("+" if right else "-" for right in row["signs"])
             means = " ".join(f"{m:10.3g}" for m in row["mean"])
-            print(f"{label:44} {what:10} {means}  cosine {cosine}  signs {signs}", flush=True)
+            print(f"{label:48} {what:10} {means}  cosine {cosine}  signs {signs}", flush=True)
         found["choices"][label] = by_measure
-        print(f"{'':44} {time.perf_counter() - start:.0f} s")
+        print(f"{'':48} {time.perf_counter() - start:.0f} s")
     if args.json:
         Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
 
