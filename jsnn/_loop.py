@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from jsnn._divide import AXIS
 from jsnn._reverse import differentiable
-from jsnn._walk import Carry, Given, Where, blocks, narrow, wide
+from jsnn._walk import Carry, Given, Where, blocks, narrow, structure, wide
 from jsnn.delivery import EventDriven, Rows, SegmentSum
 from jsnn.network import Network
 from jsnn.record import Recorder
@@ -48,7 +48,7 @@ def all_steps(
         for name, n in local.items()
         if network.populations[name].neuron.is_spiking
     }
-    given = Given(state, coefficients, rows, network.inputs)
+    given = Given(state, coefficients, rows, network.inputs, structure(network))
     state, buffers, counts = _blocks(network, record, where, given, steps, buffers, counts)
     counts = {name: jnp.sum(own) for name, own in counts.items()}
     if not isinstance(steps, int) or steps:

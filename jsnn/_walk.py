@@ -28,6 +28,7 @@ class Given(NamedTuple):
     coefficients: NetworkCoefficients
     rows: dict[str, Rows]
     inputs: Mapping[str, Any]  # their parameters, of which functions of time have some
+    structure: list[Any]  # what updates read of the network, by `structure`
 
 
 class Where(NamedTuple):
@@ -35,6 +36,15 @@ class Where(NamedTuple):
 
     n: dict[str, int]
     first: dict[str, Any]
+
+
+def structure(network: Network) -> list[Any]:
+    """Where structure is plastic, the leaves of the laws of growth and of what new synapses have."""
+    if network.rewiring is None:
+        return []
+    grown = [own for own in network.synapses.values() if own.grown is not None]
+    laws = [own.growth for own in network.populations.values()]
+    return jax.tree.leaves((laws, [(own.grown, own.release) for own in grown]))
 
 
 def blocks(
@@ -84,6 +94,7 @@ def one_unit(
     also the weights of the rows as they are handed on."""
     state, rows = carry[0], given.rows
     if network.rewiring is not None:
+        network = eqx.tree_at(structure, network, given.structure)
         state, rows = updated(network, rows, where.first, where.n, state)
     net = eqx.tree_at(lambda n: n.inputs, network, given.inputs)
     offset = jnp.asarray(number * unit(network), jnp.int32)

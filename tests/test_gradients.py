@@ -17,11 +17,13 @@ from jsnn.adjoint import Backprop, Clipped, Cut, Fading, Kept, Scaled, Truncated
 from jsnn.connect import AllToAll, FixedIndegree, FixedTotalNumber
 from jsnn.delays import Interpolated
 from jsnn.distributions import Uniform
+from jsnn.growth import Calcium, Gaussian, SynapticElements
 from jsnn.inputs import Poisson
 from jsnn.neurons import LIF
 from jsnn.receptors import Delta, Exponential
 from jsnn.record import Counts, States, SynapseStates
 from jsnn.release import TsodyksMarkram
+from jsnn.rewire import Growing, Rewiring
 from jsnn.surrogate import Triangular
 
 STEPS = 62  # blocks of three, and a cut one
@@ -108,6 +110,45 @@ def test_event_driven_gradients_are_those_of_segment_sum(x64):
     assert all(np.any(of[name].weight) for name in of)
     assert np.count_nonzero(of["each"].weight) > 20 and np.any(of["between"].delay.delay)
     assert np.any(of["released"].release.U) and np.any(of["by edge"].release.U)
+
+
+def test_gradients_pass_updates_of_structure(x64):
+    """Of what new synapses and elements are like, too: two updates, with synapses from before."""
+    element = SynapticElements(Gaussian(0.0, 0.05), growth_rate=0.05, tau_vacant=0.2)
+    cells = jsnn.Population(
+        LIF(tau_m=10.0, c_m=1.0, e_l=0.0, v_th=10.0, v_reset=0.0, t_ref=0.5),
+        12,
+        {"i": Exponential(3.0)},
+        initial={"v": Uniform(0.0, 10.0), "axon": 3.6, "dendrite": 4.7},
+        surrogate=Triangular(2.0, damping=0.3),
+        calcium=Calcium(20.0, 0.01),
+        elements={"axon": element, "dendrite": element},
+    )
+    p = jsnn.Projection(
+        *("cells", "cells", FixedIndegree(2)),
+        **{"weight": Uniform(0.2, 0.6), "delay": 0.3, "release": TsodyksMarkram(0.6, 30.0, 10.0)},
+        growing=Growing("axon", "dendrite", weight=0.5, delay=0.3, capacity=200),
+    )
+    noise = Poisson("cells", 3000.0, 0.9)
+
+    def slopes(delivery):
+        net = jsnn.Network(
+            {"cells": cells}, {"p": p}, {"noise": noise}, dt=0.1, key=jax.random.key(1),
+            rewiring=Rewiring(1.5), delivery=delivery,
+        )  # fmt: skip
+
+        def total(net):
+            record = {n: States("cells", n, every=0.3) for n in ("v", "axon", "ca")}
+            made = jsnn.simulate(net, net.init(jax.random.key(1)), 40, record)
+            return sum(jnp.sum(own.values**2) for own in made.records.values())
+
+        return eqx.filter_jit(eqx.filter_grad(total))(net)
+
+    found, wanted = slopes(None), slopes(jsnn.SegmentSum())
+    assert_equal_gradients(found, wanted, 1e-11)
+    of = found.synapses["p"]
+    assert of.grown.weight != 0 and of.release.U != 0 and np.any(of.weight)
+    assert found.populations["cells"].growth.elements["axon"].tau_vacant != 0
 
 
 WEIGHTS = np.linspace(0.3, 0.9, 9)

@@ -34,7 +34,9 @@ def coba():
 
 
 def gaps():
-    return gap_junctions.build(0.04), 120
+    net = gap_junctions.build(0.04)
+    start = lambda n: n.populations["cells"].initial["v"]  # noqa: E731
+    return eqx.tree_at(start, net, jnp.linspace(-75.0, -40.0, 20)), 120
 
 
 def astrocytes():
@@ -53,7 +55,8 @@ def growth():
     return eqx.tree_at(where, net, [jnp.asarray(2.5)] * len(kinds)), 130
 
 
-def loss(net, steps):
+def traces(net, steps):
+    """Of states and spikes of every population the means over time, later ones with more weight."""
     record = {}
     for name, own in net.populations.items():
         traced = [own.states[0], *(s for s in own.states if s in ("ca", "Axon_ex"))]
@@ -62,12 +65,11 @@ def loss(net, steps):
             record[f"{name} counts"] = Counts(name, every=1.0)
     adjoint = Backprop(reset=Cut(), synapses=Scaled(0.1))
     solution = jsnn.simulate(net, net.init(jax.random.key(1)), steps, record, adjoint=adjoint)
-    weighted = [jnp.linspace(0.5, 1.5, r.values.shape[0]) for r in solution.records.values()]
-    total = sum(
-        jnp.mean(w[:, None] * r.values) / (1e-2 + jnp.abs(jax.lax.stop_gradient(r.values)).max())
-        for w, r in zip(weighted, solution.records.values(), strict=True)
-    )
-    return total, solution.stats["spikes"]
+    means = [
+        jnp.mean(jnp.linspace(0.5, 1.5, own.values.shape[0])[:, None] * own.values)
+        for own in solution.records.values()
+    ]
+    return jnp.stack(means), solution.stats["spikes"]
 
 
 def group(path):
@@ -76,14 +78,77 @@ def group(path):
     return ".".join(names[: 4 if "elements" in names else 3])
 
 
-@pytest.mark.parametrize("build", [brunel, coba, gaps, astrocytes, growth])
+# What keeps their cells from firing: spikes have no derivative
+QUIET = {
+    brunel: {"cells.neuron.v_th": 1e9},
+    coba: {"cells.neuron.v_th": 1e9},
+    gaps: {"cells.initial.v": np.linspace(-75.0, -55.0, 20)},
+    astrocytes: {"neurons.neuron.i_e": -500.0},
+    growth: {"cells.neuron.v_th": 1e9},
+}
+
+
+def with_values(net, values):
+    for path, value in values.items():
+        population, part, name = path.split(".")
+        of = lambda n, p=population, part=part: getattr(n.populations[p], part)  # noqa: E731
+        one = lambda n, of=of, k=name: of(n)[k] if isinstance(of(n), dict) else getattr(of(n), k)  # noqa: E731
+        net = eqx.tree_at(one, net, jnp.asarray(value))
+    return net
+
+
+@pytest.mark.parametrize("build", QUIET)
 def test_every_group_of_parameters_has_a_gradient(x64, build):
+    """Where cells fire it is finite, and not zero; where none does, central differences along a
+    random direction in each group say the same."""
     net, steps = build()
-    value, gradient = eqx.filter_value_and_grad(loss, has_aux=True)(net, steps)
-    assert np.isfinite(value[0]) and sum(value[1].values()) > 5
+    moving, rest = eqx.partition(net, eqx.is_inexact_array)
+    n_means = jax.eval_shape(lambda: traces(net, steps)[0]).size
+
+    @jax.jit
+    def both(moving, scale):
+        def total(moving):
+            means, spikes = traces(eqx.combine(moving, rest), steps)
+            return jnp.sum(means / scale), (means, spikes)
+
+        return jax.value_and_grad(total, has_aux=True)(moving)
+
+    def scaled(moving):
+        means = both(moving, jnp.ones(n_means))[0][1][0]
+        scale = jnp.where(means == 0, 1, jnp.abs(means))
+        (_, (_, spikes)), gradient = both(moving, scale)
+        return scale, gradient, sum(spikes.values())
+
+    _, gradient, n_spikes = scaled(moving)
+    assert n_spikes > 5
     largest = defaultdict(float)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         assert np.all(np.isfinite(leaf)), path
         largest[group(path)] = max(largest[group(path)], float(jnp.max(jnp.abs(leaf), initial=0)))
     nothing = {name for name, own in largest.items() if own == 0}
     assert nothing == {name for name in largest if name.endswith(".surrogate")}
+
+    quiet, _ = eqx.partition(with_values(net, QUIET[build]), eqx.is_inexact_array)
+    scale, gradient, n_spikes = scaled(quiet)
+    assert n_spikes == 0
+    leaves = jax.tree_util.tree_leaves_with_path(quiet)
+    slopes = jax.tree.leaves(gradient)
+    rng, found = np.random.default_rng(0), {}
+    for kind in set(largest) - {"inputs.noise.rate"}:  # numbers of spikes are whole
+        along = [
+            np.where(own == 0, 1.0, own) * rng.uniform(0.5, 1, own.shape) * (group(path) == kind)
+            for path, own in leaves
+        ]
+        high, low = (
+            both(
+                jax.tree.unflatten(
+                    jax.tree.structure(quiet),
+                    [own + h * step for (_, own), step in zip(leaves, along, strict=True)],
+                ),
+                scale,
+            )[0][0]
+            for h in (1e-5, -1e-5)
+        )
+        found[kind] = sum(float(np.sum(g * own)) for g, own in zip(slopes, along, strict=True))
+        assert found[kind] == pytest.approx(float(high - low) / 2e-5, rel=1e-6, abs=1e-8), kind
+    assert sum(own != 0 for own in found.values()) >= 2

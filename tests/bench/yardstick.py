@@ -36,6 +36,7 @@ MEASURES = ("rate", "cv", "synchrony")
 SIZES = brunel_delta.sizes(ORDER)
 POINT = {"J": SIZES.j, "g": brunel_delta.G, "eta": brunel_delta.ETA, "nu_ext": 1.0}
 STEP = 0.1  # of a logarithm, to either side
+MORE = {"J": 5}  # times the seeds: synchrony hardly depends on it
 
 CHOICES = {
     "as it comes: width 5, all kept": (Triangular(), Backprop()),
@@ -141,26 +142,27 @@ def main():
     for name in NAMES[:-1]:
         sides = [
             [run({**logs, name: logs[name] + h}, jax.random.key(1000 + i)) for h in (STEP, -STEP)]
-            for i in range(args.seeds)
+            for i in range(args.seeds * MORE.get(name, 1))
         ]
         for what in MEASURES:
             high, low = np.array([[float(own[what]) for own in both] for both in sides]).T
             slopes = (high - low) / (2 * STEP)
             truth[what].append(slopes.mean())
-            error[what].append(slopes.std(ddof=1) / args.seeds**0.5)
+            error[what].append(slopes.std(ddof=1) / len(slopes) ** 0.5)
             values[what].append((high + low).mean() / 2)
     for own in (truth, error):  # eta and the external rate are factors of one product
         own.update({what: np.array([*own[what], own[what][-1]]) for what in MEASURES})
     found = {
         "point": POINT,
-        "seeds": args.seeds,
+        "seeds": {name: args.seeds * MORE.get(name, 1) for name in NAMES},
+        "gradients": args.gradients,
         "duration": args.duration,
         "values": {what: float(np.mean(own)) for what, own in values.items()},
         "truth": {what: own.tolist() for what, own in truth.items()},
         "error": {what: own.tolist() for what, own in error.items()},
         "choices": {},
     }
-    print(f"{args.seeds} seeds, {time.perf_counter() - start:.0f} s")
+    print(f"{args.seeds} seeds and more, {time.perf_counter() - start:.0f} s")
     for what in MEASURES:
         print(
             f"{what:10}",
