@@ -43,7 +43,8 @@ def block(
     """
     adjoint = coefficients.adjoint
     if adjoint.between:
-        since = jnp.where(offset > 0, network.block, 0)
+        # The block before may have been the last of an earlier call
+        since = jnp.minimum(1 if network.rewiring is not None else network.block, state.step)
         state = adjoint.back(state, state.step, since, network.dt)
     room = length if isinstance(length, int) else network.block
     steps = state.step + jnp.arange(room, dtype=jnp.int32)

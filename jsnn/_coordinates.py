@@ -54,8 +54,15 @@ def coordinates(
                 f"these as its first axis: give ({starts}, ...), as jsnn.spread draws them"
             )
         transform.check(name, leaf)
+        value = leaf if isinstance(leaf, Array) else as_real(leaf)
+        one = value if starts is None else value[0]
+        if (shape := jax.eval_shape(transform.to_value, one).shape) != one.shape:
+            raise ValueError(
+                f"the bounds of {name} make {shape} of its shape {one.shape}; give one number, or "
+                "arrays that broadcast to it" + (", the same for all starts" if starts else "")
+            )
         own.append(transform)
-        values.append(leaf if isinstance(leaf, Array) else as_real(leaf))
+        values.append(value)
         rest.append(None)
     free = tuple(t.to_free(value) for t, value in zip(own, values, strict=True))
     return Coordinates(tuple(own), rest, structure), free

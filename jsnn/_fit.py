@@ -52,6 +52,8 @@ class Fit(eqx.Module):
         """The best parameters of one of many starts."""
         if not self.loss.ndim:
             raise ValueError(f"start={start}: this fit has one start; take best")
+        if not 0 <= start < self.loss.size:
+            raise ValueError(f"start={start}: there are starts 0 to {self.loss.size - 1}")
         take = lambda leaf, is_trained: leaf[start] if is_trained else leaf  # noqa: E731
         return jax.tree.map(take, self.best, self.trained)
 

@@ -6,18 +6,20 @@ block behind is pulled through. Gradients of parameters add up on the way; those
 edges in the place where they lie, since nothing of their size is to be made for every block.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jsnn._math import whole_steps
 from jsnn._walk import Carry, Given, Where, blocks, narrow, one_unit, unit, wide
 from jsnn.delivery import Backward, EventDriven
 from jsnn.network import Network
-from jsnn.record import Recorder
+from jsnn.record import Counts, Recorder
 from jsnn.state import State
 
 _KEPT = ("populations", "buffers", "releases", "relaxation", "signals", "edges")
@@ -46,7 +48,8 @@ def _forward(perturbed, given, buffers, counts, network, record, where, steps):
     stride = _stride(given, state, whole)
 
     def one(i: Any, carry: Carry) -> Carry:
-        return one_unit(network, record, where, given, unit(network), i, carry)[:3]
+        offset = i * unit(network)
+        return one_unit(network, record, where, given, unit(network), offset, carry)[:3]
 
     def several(carry: Carry, j: Array) -> tuple[Carry, dict[str, Any]]:
         kept, first = _kept(carry[0]), j * stride
@@ -54,11 +57,13 @@ def _forward(perturbed, given, buffers, counts, network, record, where, steps):
             return one(j, carry), kept
         return lax.fori_loop(first, jnp.minimum(first + stride, whole), one, carry), kept
 
-    carry = state, buffers, counts
-    carry, kept = lax.scan(several, carry, jnp.arange(-(-whole // stride), dtype=jnp.int32))
+    carry, kept = (state, buffers, counts), {}
+    if whole:
+        carry, kept = lax.scan(several, carry, jnp.arange(-(-whole // stride), dtype=jnp.int32))
     last = _kept(carry[0])
     if tail:
-        carry = one_unit(network, record, where, given, tail, whole, carry)[:3]
+        offset = whole * unit(network)
+        carry = one_unit(network, record, where, given, tail, offset, carry)[:3]
     state, *rest = carry
     return (wide(state, given.state), *rest), (kept, last)
 
@@ -75,25 +80,32 @@ def _backward(
     stride = _stride(given, before, whole)
     backward = eqx.tree_at(lambda n: n.delivery, network, Backward(network.delivery))
     record = {n: own for n, own in record.items() if eqx.is_inexact_array(buffers[n])}
-    blank = {n: jnp.zeros_like(buffers[n]) for n in record}
     wanted, known = eqx.partition(given._replace(state=None), perturbed._replace(state=None))
+    of_state, of_records, _ = cotangents
+    of_records = {
+        n: _Slopes.of(network, own, buffers[n], of_records[n], where) for n, own in record.items()
+    }
 
     def pull(number: Any, length: int, kept: dict[str, Any], behind: tuple) -> tuple:
         # Reckoned, not kept: XLA would look it up once more for every random number
         step = before.step + jnp.asarray(number * unit(network), jnp.int32)
         moving, rest = _parts(wide(replace(before, step=step, **kept), given.state))
 
-        def function(moving: Any, blank: Any, wanted: Any) -> tuple:
+        def function(moving: Any, wanted: Any) -> tuple:
             own = eqx.combine(wanted, known)
+            # Records of this unit alone: to hand on those of all would copy them for each
+            blank = {n: own.begin(network, length, where.n) for n, own in record.items()}
             carry = eqx.combine(moving, rest), blank, counts
-            state, made, _, weights = one_unit(backward, record, where, own, length, number, carry)
+            state, made, _, weights = one_unit(backward, record, where, own, length, 0, carry)
             passed = [n for n in weights if n in wanted.rows and wanted.rows[n].weight is not None]
             if passed:
                 at = lambda w: [w.rows[n].weight for n in passed]  # noqa: E731
                 wanted = eqx.tree_at(at, wanted, [weights[n] for n in passed])
             return _parts(state)[0], made, wanted
 
-        return jax.vjp(function, moving, blank, wanted)[1](behind)
+        of_state, total = behind
+        of_made = {n: own.since(before.step, step, length) for n, own in of_records.items()}
+        return jax.vjp(function, moving, wanted)[1]((of_state, of_made, total))
 
     def segment(i: Array, behind: tuple) -> tuple:
         j = -(-whole // stride) - 1 - i
@@ -108,7 +120,7 @@ def _backward(
             put = lambda all_, x: lax.dynamic_update_index_in_dim(all_, x, i, 0)  # noqa: E731
             all_kept = jax.tree.map(put, all_kept, _kept(state))
             carry = state, {}, counts
-            return one_unit(network, {}, where, given, length, first + i, carry)[0], all_kept
+            return one_unit(network, {}, where, given, length, 0, carry)[0], all_kept
 
         room = jax.tree.map(lambda x: jnp.zeros((stride, *x.shape), x.dtype), own)
         start = replace(before, step=before.step + first * length, **own)
@@ -120,16 +132,45 @@ def _backward(
 
         return lax.fori_loop(0, count, back, behind)
 
-    of_state, of_records, _ = cotangents
     behind = (
         _zeros_for_none(of_state, _parts(given.state)[0]),
-        _zeros_for_none({n: of_records[n] for n in record}, blank),
         jax.tree.map(jnp.zeros_like, wanted),
     )
     if tail:
         behind = pull(whole, tail, last, behind)
-    of_state, _, total = lax.fori_loop(0, -(-whole // stride), segment, behind)
+    if whole:
+        behind = lax.fori_loop(0, -(-whole // stride), segment, behind)
+    of_state, total = behind
     return total._replace(state=of_state)
+
+
+class _Slopes(NamedTuple):
+    """The gradient with respect to a record, with rows of 0 behind it."""
+
+    values: Array
+    every: int
+    begin: Callable[[int], Array]  # the buffer of so many steps
+    is_count: bool
+
+    @classmethod
+    def of(
+        cls, network: Network, recorder: Any, buffer: Array, given: Array | None, where: Where
+    ) -> "_Slopes":
+        every = 1 if recorder.every is None else whole_steps("every", recorder.every, network.dt)
+        begin = lambda length: recorder.begin(network, length, where.n)  # noqa: E731
+        values = jnp.zeros_like(buffer) if given is None else given
+        room = begin(unit(network)).shape[0]
+        values = jnp.pad(values, ((0, room), (0, 0)))
+        return cls(values, every, begin, isinstance(recorder, Counts))
+
+    def since(self, start: Array, step: Array, length: int) -> Array:
+        """Of the buffer of `length` steps from `step` on, where all of it began with `start`."""
+        rows = jax.eval_shape(lambda: self.begin(length)).shape[0]
+        first = step // self.every - start // self.every
+        values = lax.dynamic_slice_in_dim(self.values, first, rows)
+        if self.every > 1 and not self.is_count:  # the last is for what is not due
+            values = values.at[-1].set(0)
+        return values
 
 
 def _stride(given: Given, state: State, whole: int) -> int:

@@ -39,7 +39,7 @@ class Where(NamedTuple):
 
 
 def structure(network: Network) -> list[Any]:
-    """Where structure is plastic, the leaves of the laws of growth and of what new synapses have."""
+    """Where structure is plastic, the leaves of the laws of growth and of new synapses."""
     if network.rewiring is None:
         return []
     grown = [own for own in network.synapses.values() if own.grown is not None]
@@ -87,19 +87,18 @@ def one_unit(
     where: Where,
     given: Given,
     length: int,
-    number: Any,
+    offset: Any,
     carry: Carry,
 ) -> tuple[State, dict[str, Array], dict[str, Array], dict[str, Array]]:
-    """A unit by its number, of at most `length` steps, from a carry in place of the state given;
-    also the weights of the rows as they are handed on."""
+    """A unit of at most `length` steps, `offset` steps after the start of the buffers of records,
+    from a carry in place of the state given; also the weights of the rows as they are handed on."""
     state, rows = carry[0], given.rows
     if network.rewiring is not None:
         network = eqx.tree_at(structure, network, given.structure)
         state, rows = updated(network, rows, where.first, where.n, state)
     net = eqx.tree_at(lambda n: n.inputs, network, given.inputs)
-    offset = jnp.asarray(number * unit(network), jnp.int32)
     make = partial(block, net, record, where.n, where.first, given.coefficients, rows)
-    return make(length, offset, state, *carry[1:])
+    return make(length, jnp.asarray(offset, jnp.int32), state, *carry[1:])
 
 
 def narrow(network: Network, state: State) -> State:

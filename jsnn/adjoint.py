@@ -56,10 +56,8 @@ Path = Kept | Cut | Scaled
 
 class Truncated(eqx.Module):
     """Truncated in time: nothing is carried back over multiples of `every` ms since t = 0, or
-    rather over the first boundary of two blocks from there on (Williams and Zipser 1995).
-
-    What is handed to the run as its initial state still gets the gradient of the steps up to the
-    first of them.
+    rather over the first boundary of two blocks from there on (Williams and Zipser 1995). Calls
+    that go on from each other's states are as one.
     """
 
     every: float = eqx.field(static=True)
@@ -75,7 +73,8 @@ class Truncated(eqx.Module):
 
 
 class Fading(eqx.Module):
-    """What is carried back fades, by exp(-t / tau) over t ms (`tau` ms)."""
+    """What is carried back fades, by exp(-t / tau) over t ms (`tau` ms), from block to block, and
+    from a call to the one that it goes on from (as over a whole block)."""
 
     tau: Array
 
@@ -114,12 +113,13 @@ class Backprop(eqx.Module):
       them by projection (those left out are kept).
     - `between`: `Truncated(every)`, `Fading(tau)`, `Clipped(norm)`, or several in a list, applied
       in turn to the gradient that is carried back.
-    - `memory`: bytes that states kept on the way forward may take. As long as they do, the state
-      before every block is kept. Beyond, the square root of as many are, and the blocks between two
-      are run once more on the way back: that costs a third run, and its memory grows with the root
-      of the duration.
+    - `memory`: bytes that states kept on the way forward may take, of each member of a batch
+      (`jax.vmap`, the starts of `jsnn.fit`). As long as they do, the state before every block is
+      kept. Beyond, the square root of as many are, and the blocks between two are run once more on
+      the way back: that costs a third run, and its memory grows with the root of the duration.
 
-    With `SegmentSum` delivery, JAX itself goes back (or forward), and keeps what it likes.
+    With `SegmentSum` delivery, and in networks without projections, JAX itself goes back (or
+    forward), and keeps what it likes.
     """
 
     reset: Path

@@ -11,6 +11,8 @@ from jax.typing import ArrayLike
 from jsnn._math import check_number, check_scalar, concrete, plain, real_dtype, whole_steps
 from jsnn.distributions import Distribution, is_distribution
 
+_WHOLE = 1e-4  # of a step, to which a delay is whole
+
 
 class Interpolated(eqx.Module):
     """A delay that need not be a whole number of steps: a spike arrives in the two steps around it,
@@ -24,7 +26,8 @@ class Interpolated(eqx.Module):
 
     - `delay`: ms; a scalar, a distribution, or `[n_edges]`, as a projection's delay is.
     - `min`, `max`: ms, whole steps, at least one and apart. They set the shape of the buffers, and
-      are what the delay is held in where training would move it out; there its gradient ends.
+      are what the delay is held in where training would move it out, under `jit`; there its
+      gradient ends. (Where numbers are known, one beyond them is an error.)
     """
 
     delay: Any
@@ -59,9 +62,11 @@ class Interpolated(eqx.Module):
         """Of delays (ms) the step before each, as a number of steps, and the part of a spike that
         arrives in the one after it."""
         low, high = self.bounds(dt)
-        steps = jnp.clip(delay / dt, low, high)
+        steps = delay / dt
+        # Not `clip`, which halves the gradient at both ends, and those to rounding
+        steps = jnp.where(steps < low - _WHOLE, low, jnp.where(steps > high + _WHOLE, high, steps))
         # What is whole to rounding stays whole
         nearest = jnp.rint(steps)
-        before = jnp.where(jnp.abs(steps - nearest) < 1e-4, nearest, jnp.floor(steps))
+        before = jnp.where(jnp.abs(steps - nearest) < _WHOLE, nearest, jnp.floor(steps))
         before = jnp.minimum(before, high - 1)
         return before.astype(jnp.int32), steps - before

@@ -5,8 +5,9 @@ speak of. Backward, a surrogate stands in for it: a bump around threshold, of a 
 of them have area `damping`, 1 if left out, as the derivative of a step has; with it, narrow ones
 estimate the density of membranes at threshold, which is what the expected number of spikes changes
 by. Damping below 1 makes gradients of deep or recurrent networks decay that would explode
-(Bellec et al. 2018, NeurIPS 31): of Brunel's network, `Triangular(1.0, damping=0.1)` points the right
-way over any time, and no width does with a damping of 1 (notebooks/gradients.ipynb).
+(Bellec et al. 2018, NeurIPS 31): of Brunel's network over 600 ms, that of `Triangular(1.0,
+damping=0.1)` points the right way, and without damping those of all widths explode
+(notebooks/gradients.ipynb).
 
 The support decides what the backward pass costs: cells beyond it get no gradient through their
 spikes, so that their synapses are not visited. `Triangular` and `Boxcar` have a compact one; the

@@ -119,7 +119,7 @@ def test_gradients_pass_updates_of_structure(x64):
         LIF(tau_m=10.0, c_m=1.0, e_l=0.0, v_th=10.0, v_reset=0.0, t_ref=0.5),
         12,
         {"i": Exponential(3.0)},
-        initial={"v": Uniform(0.0, 10.0), "axon": 3.6, "dendrite": 4.7},
+        initial={"v": Uniform(0.0, 10.0), "axon": 6.6, "dendrite": 4.7},
         surrogate=Triangular(2.0, damping=0.3),
         calcium=Calcium(20.0, 0.01),
         elements={"axon": element, "dendrite": element},
@@ -268,6 +268,37 @@ def test_what_is_carried_between_blocks():
     np.testing.assert_allclose(clipped, 0.1 * np.exp(-0.08) / norm, rtol=1e-5)
     assert slope(v, Backprop(between=Truncated(0.4))) == 0
 
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def in_calls(v, adjoint):
+        state = eqx.tree_at(lambda s: s.populations["cells"].cell["v"], start, v)
+        for steps in (2, 4, 2):
+            state = jsnn.simulate(net, state, steps, adjoint=adjoint).state
+        return state.populations["cells"].cell["v"][0]
+
+    np.testing.assert_allclose(in_calls(v, Backprop(between=Fading(5.0))), fading, rtol=1e-6)
+    assert in_calls(v, Backprop(between=Truncated(0.4))) == 0
+
+
+@pytest.mark.parametrize("steps", [0, 1, 7])
+def test_initial_states_and_runs_that_are_no_blocks(x64, steps):
+    """Blocks are of two steps; all their states are kept."""
+    slopes = [
+        jax.grad(lambda v, net=net: ending(net, v, steps))(jnp.asarray([9.9, 9.5, 7.0]))
+        for net in (small(), eqx.tree_at(lambda n: n.delivery, small(), jsnn.SegmentSum()))
+    ]
+    np.testing.assert_allclose(*slopes, rtol=1e-12)
+    assert np.all(slopes[0] != 0)
+
+
+def ending(net, v, steps):
+    start = net.init(jax.random.key(0))
+    state = eqx.tree_at(lambda s: s.populations["cells"].cell["v"], start, v)
+    record = {"v": States("cells", "v"), "n": Counts("cells", every=0.1)}
+    made = jsnn.simulate(net, state, steps, record)
+    own = sum(jnp.sum(r.values) for r in made.records.values())
+    return jnp.sum(made.state.populations["cells"].cell["v"]) + own
+
 
 def test_gradient_of_a_delay_equals_its_central_difference(x64):
     """A current that is handed on between steps; at a whole number of them, as a plain delay."""
@@ -291,6 +322,9 @@ def test_gradient_of_a_delay_equals_its_central_difference(x64):
     for i in (0, 5, 11):
         high, low = (total(delays.at[i].add(h)) for h in (1e-6, -1e-6))
         np.testing.assert_allclose(found[i], (high - low) / 2e-6, rtol=1e-6)
+    ends = jnp.asarray([0.3, 3.0])  # towards longer delays, and towards shorter ones
+    slopes = jax.grad(lambda d: jnp.sum(Interpolated(1.0, 0.3, 3.0).parts(d, 0.1)[1]))(ends)
+    np.testing.assert_allclose(slopes, 10.0)  # of a part of a spike, by ms
     own = eqx.tree_at(lambda n: n.synapses["p"].delay.delay, net, jnp.full(12, 1.2))
     v = [
         jsnn.simulate(n, n.init(jax.random.key(1)), 200, {"v": States("post", "v")})

@@ -43,7 +43,8 @@ class Poisson(eqx.Module):
 
     - `target`: a population or slice, as `"cells"` or `"cells.exc"`.
     - `rate`: Hz; a scalar, an array with one number for each target cell, or a function of the
-      time in ms (the start of the step) that returns either.
+      time in ms (the start of the step) that returns either; one whose own numbers are to be
+      differentiated is an `eqx.Module` that has them as fields.
     - `weight`: of each spike, in the receptor's unit; a scalar or one number a cell.
     - `receptor`: the name of the target receptor; may be left out if there is only one.
     - `delay`: ms between the generator and its targets.
