@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jsnn
-from jsnn import _event_driven, spikes
+from jsnn import _event_driven, _gradient_rows, delivery, spikes
 from jsnn.connect import AllToAll, OneToOne, Pairs, sort_edges
 from jsnn.delivery import Backward, EventDriven, Rows, SegmentSum, Sent
 from jsnn.inputs import SpikeList
@@ -26,9 +26,15 @@ def way(request, monkeypatch):
         return (cpu if request.param == "one by one" else default)(*arguments)
 
     monkeypatch.setattr(_event_driven.lax, "platform_dependent", dispatch)
-    _event_driven.deliver.cache_clear()
+    remembering = (
+        *(_event_driven.deliver, _event_driven.deliver_amounts),
+        *(_gradient_rows.of_amounts, _gradient_rows.of_weights, delivery._with_derivatives),
+    )
+    for own in remembering:
+        own.cache_clear()
     yield request.param
-    _event_driven.deliver.cache_clear()
+    for own in remembering:
+        own.cache_clear()
 
 
 def rows_of(pre, post, n_pre, n_post, weight=None, delay=3, offset=0, chunk=None, release=None):
@@ -175,8 +181,8 @@ def test_vmap_equals_one_by_one(way):
     np.testing.assert_array_equal(2 * scaled[0], scaled[1])
 
 
-def test_gradients_under_vmap_equal_one_by_one():
-    """Both ways are traced, and have to be of one shape."""
+def test_gradients_under_vmap_equal_one_by_one(way):
+    """And those of the sums over all edges."""
     rng = np.random.default_rng(9)
     pre, post = graph("uneven", rng, 64, 50)
     rows = rows_of(pre, post, 64, 50, rng.normal(size=pre.size), rng.integers(1, 5, pre.size))
@@ -197,6 +203,15 @@ def test_gradients_under_vmap_equal_one_by_one():
         for found, alone in zip(together, slope(weights[i], spikes[i]), strict=True):
             assert np.any(alone)
             np.testing.assert_allclose(found[i], alone, rtol=1e-5, atol=1e-6)
+
+        def summed(weight, spikes):
+            own = dataclasses.replace(rows, weight=weight)
+            return jnp.sum(probe * SegmentSum()(0 * probe, None, spikes, own, 0, step, 0.1)[0])
+
+        wanted = jax.grad(summed, (0, 1))(weights[i], spikes[i])
+        np.testing.assert_allclose(together[0][i], wanted[0], rtol=1e-5, atol=1e-6)
+        of_near = jnp.where(near, wanted[1], 0)  # cells that matter
+        np.testing.assert_allclose(jnp.where(near, together[1][i], 0), of_near, 1e-5, 1e-5)
 
 
 @pytest.mark.parametrize("own", ["nothing", "weights", "edges", "edges and delays"])

@@ -221,6 +221,7 @@ def test_transforms_are_inverse_and_keep_their_bounds():
         ({"start": {**START, "a": np.nan}}, r"\['a'\]=nan is not finite"),
         ({"bounds": {"a": Positive()}}, "bounds does not fit"),
         ({"bounds": 3.0}, "bounds has 3.0; give Free"),
+        ({"bounds": {**BOUNDS, "b": Free([1.0, 2.0])}}, r"\['b'\] make \(2,\) of its"),
         ({"trainable": "a"}, "is 'a'; give True or False"),
         ({"trainable": False}, "nothing is trained"),
         ({"start": {"n": 3}, "bounds": None}, "nothing is trained"),
@@ -245,6 +246,8 @@ def test_what_does_not_fit(changes, message):
 def test_of_one_start_there_is_no_other():
     with pytest.raises(ValueError, match="one start; take best"):
         fit(steps=1).of(1)
+    with pytest.raises(ValueError, match="start=2: there are starts 0 to 1"):
+        fit(jsnn.spread(START, KEY, 2, by=0.1), steps=1, starts=2).of(2)
     for given in ({"n": 0}, {"by": -1.0}):
         with pytest.raises(ValueError, match="n is 0|by of start"):
             jsnn.spread(START, KEY, **({"n": 2} | given))

@@ -54,7 +54,6 @@ def test_late():
         ["--devices", "2"],
         ["--starts", "0"],
         ["--updates", "1"],
-        ["--duration", "100"],
         ["--duration", "30"],
         ["--scale", "0.01"],
     ],
