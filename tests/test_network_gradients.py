@@ -30,7 +30,7 @@ def brunel():
 
 
 def coba():
-    return eqx.tree_at(WITHIN["v_th"], coba_stp.build(0.02), -58.0), 120
+    return eqx.tree_at(WITHIN["v_th"], coba_stp.build(0.02), jnp.asarray(-58.0)), 120
 
 
 def gaps():
@@ -41,7 +41,7 @@ def gaps():
 
 def astrocytes():
     net = astrocyte_brunel.build(0.004)
-    net = eqx.tree_at(lambda n: n.populations["neurons"].neuron.i_e, net, 900.0)
+    net = eqx.tree_at(lambda n: n.populations["neurons"].neuron.i_e, net, jnp.asarray(900.0))
     start = {"ip3": 0.8, "ca": 0.3}  # calcium above what the slow current asks for
     where = lambda n: [n.populations["astrocytes"].initial[name] for name in start]  # noqa: E731
     return eqx.tree_at(where, net, [jnp.asarray(own) for own in start.values()]), 300
@@ -49,7 +49,7 @@ def astrocytes():
 
 def growth():
     net = structural_plasticity.build(0.02, update_interval=4.0)
-    net = eqx.tree_at(WITHIN["v_th"], net, -69.0)
+    net = eqx.tree_at(WITHIN["v_th"], net, jnp.asarray(-69.0))
     kinds = [name for name in net.populations["cells"].initial if name[:3] in ("Axo", "Den")]
     where = lambda n: [n.populations["cells"].initial[name] for name in kinds]  # noqa: E731
     return eqx.tree_at(where, net, [jnp.asarray(2.5)] * len(kinds)), 130
@@ -129,6 +129,8 @@ def test_every_group_of_parameters_has_a_gradient(x64, build):
     assert nothing == {name for name in largest if name.endswith(".surrogate")}
 
     quiet, _ = eqx.partition(with_values(net, QUIET[build]), eqx.is_inexact_array)
+    # Of one structure: to Equinox a module that was rebuilt may differ from one that was made
+    quiet = jax.tree.unflatten(jax.tree.structure(moving), jax.tree.leaves(quiet))
     scale, gradient, n_spikes = scaled(quiet)
     assert n_spikes == 0
     leaves = jax.tree_util.tree_leaves_with_path(quiet)
