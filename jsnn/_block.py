@@ -13,6 +13,7 @@ from jsnn._divide import AXIS
 from jsnn._external import external
 from jsnn._math import real_dtype
 from jsnn._samples import Block, Sources
+from jsnn._slots import clear, not_before, take
 from jsnn.coupling import Devices
 from jsnn.delivery import Backward, EventDriven, Rows, Sent
 from jsnn.inputs import Cells
@@ -69,9 +70,14 @@ def block(
         )
 
     # Slow currents of all steps: their sources sent them before the block
-    slow = _slow.currents(
-        *(network, coefficients.slow, state.signals, state.step, room, local, devices)
-    )
+    takes = event_driven and room == 1  # a block of one step changes buffers as it reads them
+    heard, signals_kept = _slow.heard(network, state.signals, state.step, room, in_place=takes)
+    slow = _slow.currents(network, coefficients.slow, heard, room, local, devices)
+
+    arriving, waiting = dict(state.buffers), dict(state.buffers)
+    for name, buffer in state.buffers.items():
+        if takes and buffer.shape[0]:
+            arriving[name], waiting[name] = take(buffer, state.step)
 
     of_growth = {name: own for name, own in record.items() if sees_growth(network, own)}
     of_cells = {name: own for name, own in record.items() if name not in of_growth}
@@ -86,7 +92,7 @@ def block(
             network, coefficients, state, populations, relaxation, step, cells, devices
         )
         populations, fired, near = advance(
-            *(network, coefficients, populations, state.buffers, arrivals, currents, step),
+            *(network, coefficients, populations, arriving, arrivals, currents, step),
             *(relaxation, devices),
         )
         populations = _slow.holding(populations, slow)
@@ -120,7 +126,7 @@ def block(
         populations, more = _scan(grow, populations, own_fired, length)
         samples |= more
     signals = {name: devices.everyone(own) for name, own in signals.items()}
-    signals = _slow.remembered(network, state.signals, signals, state.step, length)
+    signals = _slow.remembered(network, signals_kept, signals, state.step, length)
     cleared = done if event_driven else length
 
     # (b) the spikes of the block, of all devices
@@ -135,10 +141,9 @@ def block(
         all_fired = jax.tree.map(lambda own: lax.all_gather(own, AXIS, axis=1, tiled=True), fired)
 
     # (c) the slots that have been read are cleared, and the spikes delivered
-    waiting = {
-        name: _clear(buffer, steps, cleared) if buffer.shape[0] else buffer
-        for name, buffer in state.buffers.items()
-    }
+    for name, buffer in state.buffers.items():
+        if not takes and buffer.shape[0]:
+            waiting[name] = clear(buffer, state.step, cleared)
     sent = everyone if event_driven else {name: own.fired for name, own in all_fired.items()}
     at_once = any(synapses.min_delay == 0 for synapses in network.synapses.values())
 
@@ -158,14 +163,14 @@ def block(
     }
     buffers = {**buffers, **early}
     if event_driven:
-        sent = {name: _after(own, early) for name, own in sent.items()}
+        sent = {name: not_before(own, early) for name, own in sent.items()}
 
     before, waiting, releases, weights = waiting, {}, dict(state.releases), {}
     for name, synapses in network.synapses.items():
         population, first_pre, _ = synapses.pre
         spikes = sent[population]
         if event_driven and room == 1:  # so little, side by side, that threads wait for each other
-            spikes = _after(spikes, waiting)
+            spikes = not_before(spikes, waiting)
         if not event_driven:
             spikes = adjoint.along(name, spikes)
         if isinstance(network.delivery, Backward):
@@ -184,11 +189,13 @@ def block(
             weights[name] = weight[0]
         releases |= {} if release is None else {name: release}
     if at_once:  # the block is one step, and its end is after these arrivals
-        populations = receive_at_once(network, coefficients, populations, waiting, state.step)
-        waiting = {
-            name: synapses.without_slot(waiting[name], state.step)
-            for name, synapses in network.synapses.items()
-        }
+        arriving, delivered = dict(waiting), dict(waiting)
+        for name, synapses in network.synapses.items():
+            if takes and synapses.min_delay == 0 and synapses.slots:
+                arriving[name], waiting[name] = take(waiting[name], state.step, delivered)
+            else:
+                waiting[name] = synapses.without_slot(waiting[name], state.step)
+        populations = receive_at_once(network, coefficients, populations, arriving, state.step)
         samples = jax.tree.map(lambda x: x[None], sampled(record, populations))
 
     # As whole numbers where none but they are counted
@@ -233,25 +240,3 @@ def _scan(body, carry, xs, length: int | Array):
         return carry, jax.tree.map(put, made, new)
 
     return lax.fori_loop(0, length, step, (carry, made))
-
-
-def _after(words: Array, known: dict[str, Array]) -> Array:
-    """The same words, but not before other arrays are known: with a bit of each that is always 0,
-    which XLA cannot tell."""
-    for own in known.values():
-        if own.size:
-            one = own.reshape(-1)[0]
-            bits = lax.bitcast_convert_type(one, f"uint{8 * one.dtype.itemsize}")
-            words = words | (lax.population_count(bits) >> 7).astype(words.dtype)
-    return words
-
-
-def _clear(buffer: Array, steps: Array, length: int | Array) -> Array:
-    """Set the slots of the first `length` steps to 0."""
-    slots = buffer.shape[0]
-    empty = jnp.zeros((1, buffer.shape[1]), buffer.dtype)
-
-    def clear(i, buffer):
-        return lax.dynamic_update_slice_in_dim(buffer, empty, steps[i] % slots, 0)
-
-    return lax.fori_loop(0, length, clear, buffer)

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array, lax
 
 from jsnn._math import as_real, check_number, filled
+from jsnn._slots import peek
 from jsnn._sums import Conductances, Part, Way, way_of
 from jsnn.coupling import Devices
 from jsnn.population import Coefficients, Population, PopulationState
@@ -107,25 +108,45 @@ class Parts(Protocol):
     def slow(self) -> dict[str, SlowCurrents]: ...
 
 
+def heard(
+    net: Parts,
+    signals: Mapping[str, Array],
+    first_step: Array,
+    length: int,
+    *,
+    in_place: bool = False,
+) -> tuple[dict[str, list[Array]], dict[str, Array]]:
+    """By coupling, for each of its delays, the signals `[length, n_pre]` that reach the targets in
+    some steps, at most the least delay of them; and all signals, which are then ready to be changed
+    `in_place` (that has no derivative)."""
+    found, kept = {}, dict(signals)
+    steps = first_step + jnp.arange(length, dtype=jnp.int32)
+    for name, built in net.slow.items():
+        slots = (steps - jnp.asarray(built.delays, jnp.int32)[:, None]) % built.slots
+        if in_place:
+            rows, kept[name] = peek(signals[name], slots.reshape(-1))
+            found[name] = list(rows.reshape(*slots.shape, -1))
+        else:
+            found[name] = [signals[name][row] for row in slots]
+    return found, kept
+
+
 def currents(
     net: Parts,
     weights: Mapping[str, list[Conductances]],
-    signals: Mapping[str, Array],
-    first_step: Array,
+    heard: Mapping[str, list[Array]],
     length: int,
     cells: Mapping[str, int],
     devices: Devices,
 ) -> dict[str, dict[str, Array]]:
-    """By population and coupling, the currents `[length, n]` of the slots of some steps, at most
-    the least delay of them: each drives the step after."""
+    """By population and coupling, the currents `[length, n]` of some steps, of what their targets
+    have heard in them: each drives the step after."""
     made: dict[str, dict[str, Array]] = {name: {} for name in net.populations}
-    steps = first_step + jnp.arange(length, dtype=jnp.int32)
     for name, built in net.slow.items():
         (_, _, _), (post, _, _) = built.parts
         n = cells[post]
         total = jnp.zeros((length, n), built.weight.dtype)
-        for delay, way in zip(built.delays, weights[name], strict=True):
-            sent = signals[name][(steps - delay) % built.slots]
+        for sent, way in zip(heard[name], weights[name], strict=True):
             found = way.from_sources(sent, devices.first[post], n, n * devices.count)
             total += way.scale * found
         made[post][name] = total

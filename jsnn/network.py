@@ -363,7 +363,8 @@ class Network(eqx.Module):
             relaxation,
         )
         populations = grown(self, coefficients, populations, fired)
-        slow = _slow.currents(self, coefficients.slow, state.signals, n, 1, own, ALONE)
+        heard, _ = _slow.heard(self, state.signals, n, 1)
+        slow = _slow.currents(self, coefficients.slow, heard, 1, own, ALONE)
         slow = jax.tree.map(lambda current: current[0], slow)
         populations = _slow.holding(populations, slow)
         sent = _slow.sent(self, coefficients.populations, populations)

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jsnn"
 
 FLOORS = [
-    {"_math", "_random", "_draw", "_sorting", "spikes"},
+    {"_math", "_random", "_draw", "_slots", "_sorting", "spikes"},
     {"surrogate", "adjoint", "solvers", "receptors", "distributions", "edges", "_spike_checks"},
     {"_points", "_working_set", "transforms"},
     {"growth", "analysis", "distances", "losses", "delays", "export", "_plot_checks", "_swept"},
@@ -31,7 +31,7 @@ FLOORS = [
     },
     {"inputs.poisson", "inputs.spike_list", "inputs.currents", "inputs", "tripartite"},
     {"_population_checks", "_pairing"},
-    {"population", "_rows", "_one_kernel"},
+    {"population", "_rows", "_slots"},
     {"_spike_rows", "_sums"},
     {"_one_by_one"},
     {"coupling"},

@@ -1,0 +1,110 @@
+"""Slots of circular buffers: what waits for a step is read, and then cleared in its place.
+
+XLA changes a buffer in place only where it knows that whatever reads the old one comes before. What
+a loop over steps reads is known once the loop is over. A loop of one step folds away, and what it
+reads is fused into every kernel that wants it, beside the one that clears: XLA then copies the
+whole buffer, more than once a step, and a long delay costs as much as all its slots. Hence a block
+of one step takes its row out of the buffer, and clears it there, in one kernel. The same is true of what is read only, and written later in the step (`peek`).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.custom_batching import custom_vmap
+
+from jsnn._one_kernel import one_kernel
+
+
+def take(buffer: Array, step: Array, known: Any = ()) -> tuple[Array, Array]:
+    """What waits for a step in a buffer `[slots, n]`, as a buffer of this one slot, `[1, n]`, and
+    the buffer without it; not before other arrays are known."""
+    return _take(buffer, step % buffer.shape[0], known)
+
+
+@custom_vmap
+def _take(buffer: Array, slot: Array, known: Any) -> tuple[Array, Array]:
+    """Buffers `[..., slots, n]` of batches that stand at the same step."""
+
+    def read_and_clear(carried: Any, slot: Array) -> Any:
+        row, buffer = carried
+        row = row + lax.dynamic_slice_in_dim(buffer, slot, 1, -2)
+        at = _index_after(slot, row)
+        return row, lax.dynamic_update_slice_in_dim(buffer, jnp.zeros_like(row), at, -2)
+
+    row = jnp.zeros((*buffer.shape[:-2], 1, buffer.shape[-1]), buffer.dtype)
+    return one_kernel(read_and_clear, (row, buffer), _index_after(slot, known))
+
+
+@_take.def_vmap
+def _take_batch(axis_size: int, in_batched: Any, buffer: Array, slot: Array, known: Any) -> Any:
+    buffer_batched, slot_batched, _ = in_batched
+    if not buffer_batched:
+        buffer = jnp.broadcast_to(buffer, (axis_size, *buffer.shape))
+    if not slot_batched:
+        return _take(buffer, slot, known), (True, True)
+
+    def alone(buffer: Array, slot: Array) -> tuple[Array, Array]:
+        row = lax.dynamic_slice_in_dim(buffer, slot, 1, -2)
+        return row, lax.dynamic_update_slice_in_dim(buffer, jnp.zeros_like(row), slot, -2)
+
+    return jax.vmap(alone)(buffer, slot), (True, True)
+
+
+@custom_vmap
+def peek(buffer: Array, slots: Array) -> tuple[Array, Array]:
+    """Rows `[k, n]` of a buffer, and the buffer, which may then be changed in its place; of
+    batches, `[..., slots, n]`, the same slots `[k]`."""
+
+    def read(carried: Any, slots: Array) -> Any:
+        def read_one(i: Any, carried: Any) -> Any:
+            rows, buffer = carried
+            row = lax.dynamic_slice_in_dim(buffer, slots[i], 1, -2)
+            # Written back, since the kernel would otherwise not hand the buffer on; and then read
+            # once more, since two kernels that read a buffer beside its change would copy it
+            buffer = lax.dynamic_update_slice_in_dim(buffer, row, _index_after(slots[i], row), -2)
+            row = lax.dynamic_slice_in_dim(buffer, slots[i], 1, -2)
+            return lax.dynamic_update_slice_in_dim(rows, row, i, -2), buffer
+
+        return lax.fori_loop(0, slots.shape[0], read_one, carried)
+
+    rows = jnp.zeros((*buffer.shape[:-2], slots.shape[0], buffer.shape[-1]), buffer.dtype)
+    return one_kernel(read, (rows, buffer), slots)
+
+
+@peek.def_vmap
+def _peek_batch(axis_size: int, in_batched: Any, buffer: Array, slots: Array) -> Any:
+    buffer_batched, slots_batched = in_batched
+    if not buffer_batched:
+        buffer = jnp.broadcast_to(buffer, (axis_size, *buffer.shape))
+    if not slots_batched:
+        return peek(buffer, slots), (True, True)
+    rows = jax.vmap(lambda buffer, slots: jnp.take(buffer, slots, axis=-2))(buffer, slots)
+    return (rows, buffer), (True, True)
+
+
+def clear(buffer: Array, first_step: Array, length: int | Array) -> Array:
+    """Set the slots of `length` steps to 0, in a buffer `[slots, n]`."""
+    slots = buffer.shape[0]
+    empty = jnp.zeros((1, buffer.shape[1]), buffer.dtype)
+
+    def clear_one(i: Any, buffer: Array) -> Array:
+        return lax.dynamic_update_slice_in_dim(buffer, empty, (first_step + i) % slots, 0)
+
+    return lax.fori_loop(0, length, clear_one, buffer)
+
+
+def _index_after(slot: Array, known: Any) -> Array:
+    return not_before(slot.astype(jnp.uint32), known).astype(jnp.int32)
+
+
+def not_before(words: Array, known: Any) -> Array:
+    """The same words, but not before other arrays are known: with a bit of each that is always 0,
+    which XLA cannot tell."""
+    for leaf in jax.tree.leaves(known):
+        if leaf.size:
+            one = leaf.reshape(-1)[0]
+            bits = lax.bitcast_convert_type(one, f"uint{8 * one.dtype.itemsize}")
+            words = words | (lax.population_count(bits) >> 7).astype(words.dtype)
+    return words
