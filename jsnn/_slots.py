@@ -4,7 +4,8 @@ XLA changes a buffer in place only where it knows that whatever reads the old on
 a loop over steps reads is known once the loop is over. A loop of one step folds away, and what it
 reads is fused into every kernel that wants it, beside the one that clears: XLA then copies the
 whole buffer, more than once a step, and a long delay costs as much as all its slots. Hence a block
-of one step takes its row out of the buffer, and clears it there, in one kernel. The same is true of what is read only, and written later in the step (`peek`).
+of one step takes its row out of the buffer, and clears it there, in one kernel. The same is true of
+what is read only, and written later in the step (`peek`).
 """
 
 from typing import Any

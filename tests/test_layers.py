@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jsnn"
 
 FLOORS = [
-    {"_math", "_random", "_draw", "_slots", "_sorting", "spikes"},
-    {"surrogate", "adjoint", "solvers", "receptors", "distributions", "edges", "_spike_checks"},
+    {"_math", "_random", "_draw", "_one_kernel", "_sorting", "spikes"},
+    {"surrogate", "adjoint", "solvers", "receptors", "distributions", "edges", "_spike_checks", "_slots"},
     {"_points", "_working_set", "transforms"},
     {"growth", "analysis", "distances", "losses", "delays", "export", "_plot_checks", "_swept"},
     {"_coordinates"},
@@ -31,7 +31,7 @@ FLOORS = [
     },
     {"inputs.poisson", "inputs.spike_list", "inputs.currents", "inputs", "tripartite"},
     {"_population_checks", "_pairing"},
-    {"population", "_rows", "_slots"},
+    {"population", "_rows"},
     {"_spike_rows", "_sums"},
     {"_one_by_one"},
     {"coupling"},
