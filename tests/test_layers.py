@@ -9,8 +9,8 @@ PACKAGE = Path(__file__).parent.parent / "jsnn"
 
 FLOORS = [
     {"_math", "_random", "_draw", "_one_kernel", "_sorting", "spikes"},
-    {"surrogate", "adjoint", "solvers", "receptors", "distributions", "edges", "_spike_checks", "_slots"},
-    {"_points", "_working_set", "transforms"},
+    {"surrogate", "adjoint", "solvers", "receptors", "distributions", "edges", "_spike_checks"},
+    {"_points", "_slots", "_working_set", "transforms"},
     {"growth", "analysis", "distances", "losses", "delays", "export", "_plot_checks", "_swept"},
     {"_coordinates"},
     {
