@@ -30,6 +30,7 @@ def block(
     local: dict[str, int],
     first: dict[str, Any],
     coefficients: NetworkCoefficients,
+    phase: Array,
     rows: dict[str, Rows],
     length: int | Array,
     offset: Array,
@@ -155,7 +156,8 @@ def block(
         for synapses in [network.synapses[name]]
     }
     device = 0 if network.mesh is None else lax.axis_index(AXIS)
-    block = Block(offset, steps, words, {}, {}, sources, device)
+    clock = phase + offset + jnp.arange(room, dtype=jnp.int32)
+    block = Block(offset, steps, clock, words, {}, {}, sources, device)
     early = {
         name: own.write(network, name, buffers[name], block)
         for name, own in record.items()

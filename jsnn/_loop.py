@@ -27,6 +27,7 @@ def all_steps(
     state: State,
     coefficients: NetworkCoefficients,
     rows: dict[str, Rows],
+    phase: Array,
     steps: int | Array,
 ) -> Carry:
     """State, records and counts after `steps` steps, at most `capacity`, of `local` cells of each
@@ -48,7 +49,7 @@ def all_steps(
         for name, n in local.items()
         if network.populations[name].neuron.is_spiking
     }
-    given = Given(state, coefficients, rows, network.inputs, structure(network))
+    given = Given(state, coefficients, rows, network.inputs, structure(network), phase)
     state, buffers, counts = _blocks(network, record, where, given, steps, buffers, counts)
     counts = {name: jnp.sum(own) for name, own in counts.items()}
     if not isinstance(steps, int) or steps:

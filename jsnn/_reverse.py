@@ -88,11 +88,12 @@ def _backward(
 
     def pull(number: Any, length: int, kept: dict[str, Any], behind: tuple) -> tuple:
         # Reckoned, not kept: XLA would look it up once more for every random number
-        step = before.step + jnp.asarray(number * unit(network), jnp.int32)
+        offset = jnp.asarray(number * unit(network), jnp.int32)
+        step, phase = before.step + offset, given.phase + offset
         moving, rest = _parts(wide(replace(before, step=step, **kept), given.state))
 
         def function(moving: Any, wanted: Any) -> tuple:
-            own = eqx.combine(wanted, known)
+            own = eqx.combine(wanted, known)._replace(phase=phase)
             # Records of this unit alone: to hand on those of all would copy them for each
             blank = {n: own.begin(network, length, where.n) for n, own in record.items()}
             carry = eqx.combine(moving, rest), blank, counts
@@ -104,7 +105,7 @@ def _backward(
             return _parts(state)[0], made, wanted
 
         of_state, total = behind
-        of_made = {n: own.since(before.step, step, length) for n, own in of_records.items()}
+        of_made = {n: own.since(given.phase, phase, length) for n, own in of_records.items()}
         return jax.vjp(function, moving, wanted)[1]((of_state, of_made, total))
 
     def segment(i: Array, behind: tuple) -> tuple:
@@ -163,10 +164,10 @@ class _Slopes(NamedTuple):
         values = jnp.pad(values, ((0, room), (0, 0)))
         return cls(values, every, begin, isinstance(recorder, Counts))
 
-    def since(self, start: Array, step: Array, length: int) -> Array:
-        """Of the buffer of `length` steps from `step` on, where all of it began with `start`."""
+    def since(self, start: Array, phase: Array, length: int) -> Array:
+        """Of the buffer of `length` steps from `phase` on, where all of it began with `start`."""
         rows = jax.eval_shape(lambda: self.begin(length)).shape[0]
-        first = step // self.every - start // self.every
+        first = phase // self.every - start // self.every
         values = lax.dynamic_slice_in_dim(self.values, first, rows)
         if self.every > 1 and not self.is_count:  # the last is for what is not due
             values = values.at[-1].set(0)

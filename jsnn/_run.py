@@ -94,6 +94,11 @@ def run(
                 f"beyond the end of this run at {end * network.dt:g} ms; give a longer duration"
             )
 
+    gathered = {name: own.gather(network, first, end) for name, own in record.items()}
+    spikes = {n: 0 for n, own in network.populations.items() if own.neuron.is_spiking}
+    while parts:  # each is let go once it is gathered
+        begin, _, part = parts.pop(0)
+        _gather(gathered, spikes, begin, part)
     now = _placed(network, now)
     start = time.perf_counter()
     if int(now.step) < end:
@@ -124,16 +129,17 @@ def run(
                 compile_s, start = compile_s + again, start + again
                 continue
             now = solution.state
-            part = {
-                f"{name}/{what}": values
-                for name, own in record.items()
-                for what, values in own.to_host(solution.records[name]).items()
-            }
+            part: dict[str, np.ndarray] = {}
+            for name, own in record.items():
+                moved = _on_host(network, own, solution.records[name], begin, length)
+                part |= {f"{name}/{what}": values for what, values in moved.items()}
             raise_if_failed(network, now)
             part |= {_SPIKES + name: np.asarray(n) for name, n in solution.stats["spikes"].items()}
-            parts.append((begin, begin + length, part))
+            del solution  # with the device's buffers
+            _gather(gathered, spikes, begin, part)
             if kept is not None:
                 kept.save(now, begin, begin + length, part)
+            del part
             bar.update(round((begin + length - first) * network.dt) - bar.n)
             n_segments += 1
             if segment is None:
@@ -141,23 +147,34 @@ def run(
                 length = max(min(capacity, int(_SEGMENT_SECONDS / a_step)), network.block)
     finished = time.perf_counter()
 
-    records = {
-        name: own.join(network, [(begin, to, _of(name, part)) for begin, to, part in parts])
-        for name, own in record.items()
-    }
-    stats = {
+    stats: dict[str, Any] = {
         "compile_s": compile_s,
         "run_s": finished - start,
         "segments": n_segments,
-        "spikes": {
-            name: sum(int(part[_SPIKES + name]) for _, _, part in parts)
-            for name, own in network.populations.items()
-            if own.neuron.is_spiking
-        },
+        "spikes": spikes,
     }
     if now.relaxation is not None:
         stats["relaxation"] = {name: own.item() for name, own in now.relaxation.stats().items()}
+    records = {name: own.record() for name, own in gathered.items()}
     return Solution(now, records, now.outcome, stats)
+
+
+def _on_host(
+    network: Network, recorder: Recorder, made: Any, begin: int, length: int
+) -> dict[str, np.ndarray]:
+    """What a recorder kept of a segment. Moved as it is and cut here: JAX would compile the cut."""
+    cut: Any = recorder.cut(network, jax.tree.map(np.asarray, made), begin, length)
+    return recorder.to_host(cut)
+
+
+def _gather(
+    gathered: Mapping[str, Any], spikes: dict[str, int], begin: int, part: Mapping[str, np.ndarray]
+) -> None:
+    """Add the records and the numbers of spikes of a segment to those of the run."""
+    for name, own in gathered.items():
+        own.add(begin, _of(name, part))
+    for name in spikes:
+        spikes[name] += int(part[_SPIKES + name])
 
 
 def _placed(network: Network, state: State) -> State:

@@ -15,14 +15,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jsnn._divide import AXIS, pad_cells, padded
 from jsnn._external import pad_inputs
 from jsnn._loop import all_steps
-from jsnn._math import named, shortened
+from jsnn._math import NEVER, concrete, named, shortened, whole_steps
 from jsnn._memory import check_memory, size
 from jsnn._status import check_state
 from jsnn._sums import Conductances
 from jsnn.adjoint import Backprop
 from jsnn.exchange import Relaxation
 from jsnn.network import Network
-from jsnn.record import Recorder, Spikes, buffer_of
+from jsnn.record import Recorder, SampleRecord, Spikes, buffer_of
 from jsnn.state import State
 
 
@@ -50,6 +50,7 @@ def simulate(
     record: Mapping[str, Recorder] | None = None,
     *,
     adjoint: Backprop | None = None,
+    phase: int | None = None,
 ) -> Solution:
     """Advance the network by a number of steps. Pure: may stand inside `jit`, `vmap`, `scan` and
     `grad`.
@@ -60,6 +61,14 @@ def simulate(
     - `steps`: how many, of `network.dt` each; static.
     - `record`: recorders by name.
     - `adjoint`: how to differentiate: `jsnn.adjoint.Backprop(...)`. It changes no spike.
+    - `phase`: only for a traced state that is at no multiple of the `every` of recorders: its step,
+      or any number that differs from it by a multiple of each `every`; static.
+
+    Records have the same rows inside and outside `jit`: those of the multiples of `every` since
+    step 0. The step is known where the state itself is not traced, also of `network.init(key)` and
+    what follows from it inside `jit`. For a traced state (an argument of `jit`, a carry of `scan`)
+    multiples are counted from `phase`, or from the start of the call if left out, which is the same
+    where the state is at a multiple; `times` are those of the rows in any case.
 
     However a run is cut into calls, the spikes are the same. Gradients pass through what `States`,
     `SynapseStates` and `Counts` record (with `every=dt`, whether each cell spiked in each step);
@@ -81,7 +90,48 @@ def simulate(
     if not isinstance(adjoint, Backprop):
         raise TypeError(f"adjoint={shortened(adjoint)}; give jsnn.adjoint.Backprop(...)")
     adjoint.check(list(network.synapses), network.dt)
-    return advance(network, state, steps, steps, record, adjoint)
+    start = concrete(state.step)
+    first = _first(network, record, steps, start, phase)
+    solution = advance(network, state, steps, steps, record, adjoint, np.int32(first))
+    records = {n: own.cut(network, solution.records[n], first, steps) for n, own in record.items()}
+    if start is None:
+        return replace(solution, records=records)
+    # Stays known inside jit, for the next call
+    records = {name: _beginning(own, first) for name, own in records.items()}
+    state = replace(solution.state, step=np.int32(first + steps))
+    return replace(solution, state=state, records=records)
+
+
+def _first(
+    network: Network,
+    record: Mapping[str, Recorder],
+    steps: int,
+    start: np.ndarray | None,
+    phase: int | None,
+) -> int:
+    """What samples count the first step of a call as."""
+    if phase is not None:
+        if isinstance(phase, bool) or not isinstance(phase, (int, np.integer)):
+            raise TypeError(f"phase={shortened(phase)} is not an integer; give a number of steps")
+        if not 0 <= phase < NEVER - steps:
+            raise ValueError(f"phase={phase} must be at least 0 and below {NEVER - steps}")
+    if start is None:
+        return int(phase or 0)
+    for name, own in record.items():
+        every = getattr(own, "every", None)
+        n = 1 if every is None else whole_steps("every", every, network.dt)
+        if phase is not None and (start - phase) % n:
+            raise ValueError(
+                f"phase={phase} is not that of the state, which is at step {start}: record "
+                f"{name!r} has every={every:g} ms, {n} steps; leave phase out"
+            )
+    return int(start)
+
+
+def _beginning(record: Any, first: int) -> Any:
+    """The same record, with the step that it begins with as it is known."""
+    every = record.every if isinstance(record, SampleRecord) else 1
+    return replace(record, first_step=np.int32(first - first % every))
 
 
 def check_record(
@@ -115,9 +165,12 @@ def _advance(
     capacity: int,
     record: dict[str, Recorder],
     adjoint: Backprop | None = None,
+    phase: Any = None,
 ) -> Solution:
     """`steps` steps, at most `capacity`. A traced number lets one compilation serve segments of
-    any length, but cannot be differentiated; the records then have room for `capacity` steps."""
+    any length, but cannot be differentiated. Samples count the first step as `phase`, or as what it
+    is; records have as many rows as `capacity` steps of any phase need."""
+    counted = state.step if phase is None else phase
     n = {name: p.n for name, p in network.populations.items()}
     devices = 1 if network.mesh is None else network.mesh.size
     local = {name: padded(n[name], devices) for name in n}
@@ -162,7 +215,7 @@ def _advance(
     loop = partial(all_steps, network, filled, local, capacity)
     if network.mesh is None:
         rows = {n: s.rows(network.dt) for n, s in network.synapses.items() if s.grown is None}
-        wide, buffers, counts = loop(wide, coefficients, rows, steps)
+        wide, buffers, counts = loop(wide, coefficients, rows, counted, steps)
     else:
         rows = {
             n: s.rows_of_devices(network.dt) for n, s in network.synapses.items() if s.grown is None
@@ -215,10 +268,10 @@ def _advance(
         wide, buffers, counts = jax.shard_map(
             lambda *arguments: loop(*arguments, *static),
             mesh=network.mesh,
-            in_specs=(state_spec, cells_spec, divided, *traced_spec),
+            in_specs=(state_spec, cells_spec, divided, same, *traced_spec),
             out_specs=(state_spec, record_spec, same),
             check_vma=False,
-        )(wide, coefficients, rows, *traced)
+        )(wide, coefficients, rows, counted, *traced)
         releases = {n: network.synapses[n].gather(own) for n, own in wide.releases.items()}
         wide = replace(wide, releases=releases)
     narrow = replace(
@@ -238,7 +291,7 @@ def _advance(
     if network.mesh is not None:  # where the state was, so that the next call finds it the same
         narrow = lax.with_sharding_constraint(narrow, NamedSharding(network.mesh, PartitionSpec()))
     records = {
-        name: own.end(network, buffers[buffer[name]], state.step, steps, capacity)
+        name: own.end(network, buffers[buffer[name]], state.step, counted, capacity)
         for name, own in record.items()
     }
     stats: dict[str, Any] = {"spikes": counts}

@@ -1,6 +1,8 @@
 """The states of synapses with short-term plasticity, over time or at spikes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -11,7 +13,16 @@ from jax import Array, lax
 from jsnn import release as release_
 from jsnn import spikes as spikes_
 from jsnn._math import plain, real_dtype, unknown
-from jsnn._samples import Block, Part, Samples, Sources, check_index, chosen, values_on_host
+from jsnn._samples import (
+    Block,
+    GatheredLists,
+    GatheredRows,
+    Samples,
+    Sources,
+    check_index,
+    chosen,
+    first_rows,
+)
 from jsnn._synapses import Synapses
 from jsnn.network import Network
 from jsnn.population import PopulationState
@@ -125,30 +136,32 @@ class SynapseStates(eqx.Module):
         return self._samples(network).write(buffer, block, made)
 
     def end(
-        self, network: Network, buffer: Array, first_step: Array, length: Any, room: int
+        self, network: Network, buffer: Array, first_step: Array, phase: Array, room: int
     ) -> SampleRecord | SpikeValues:
         if self.at_spikes:
-            length = jnp.asarray(length, jnp.int32)
-            return SpikeValues(buffer[:room], first_step, length, network.dt)
-        return self._samples(network).end(buffer, first_step, length, room)
+            return SpikeValues(buffer[:room], first_step, network.dt)
+        return self._samples(network).end(buffer, first_step, phase, room)
+
+    def cut(
+        self, network: Network, made: SampleRecord | SpikeValues, phase: int, steps: int
+    ) -> SampleRecord | SpikeValues:
+        if isinstance(made, SpikeValues):
+            return replace(made, values=first_rows(made.values, steps))
+        return self._samples(network).cut(made, phase, steps)
 
     def to_host(self, made: SampleRecord | SpikeValues) -> dict[str, np.ndarray]:
         if isinstance(made, SampleRecord):
-            return values_on_host(made)
+            return {"values": np.asarray(made.values)}
         listed = made.listed()
         return {"steps": listed.steps, "index": listed.index, "values": listed.values}
 
-    def join(self, network: Network, parts: list[Part]) -> SampleRecord | SpikeSamples:
-        """The segments of a run as one."""
+    def gather(self, network: Network, first: int, last: int) -> GatheredRows | GatheredLists:
         samples = self._samples(network)
         if not self.at_spikes:
-            return samples.join(parts)
-        joined = (
-            np.concatenate([np.empty(0, dtype), *(p[what] for _, _, p in parts)])
-            for what, dtype in (("steps", np.int64), ("index", np.int64), ("values", real_dtype()))
-        )
-        steps, index, values = joined
-        return SpikeSamples(steps, index, values, samples.k, network.dt)
+            return samples.gather(first, last)
+        make = partial(SpikeSamples, n=samples.k, dt=network.dt)
+        dtypes = {"steps": np.int64, "index": np.int64, "values": real_dtype()}
+        return GatheredLists(dtypes, make)
 
     @property
     def before_delivery(self) -> bool:

@@ -29,6 +29,7 @@ class Given(NamedTuple):
     rows: dict[str, Rows]
     inputs: Mapping[str, Any]  # their parameters, of which functions of time have some
     structure: list[Any]  # what updates read of the network, by `structure`
+    phase: Array  # what samples count the first step of the records' buffers as
 
 
 class Where(NamedTuple):
@@ -58,9 +59,10 @@ def blocks(
 ) -> Carry:
     """`steps` steps, which may be traced."""
     coefficients, rows, length = given.coefficients, given.rows, network.block
+    phase = given.phase
 
     def run_block(*arguments: Any) -> Carry:
-        return block(network, record, where.n, where.first, coefficients, *arguments)[:3]
+        return block(network, record, where.n, where.first, coefficients, phase, *arguments)[:3]
 
     carry = given.state, buffers, counts
     if network.rewiring is not None:
@@ -97,8 +99,8 @@ def one_unit(
         network = eqx.tree_at(structure, network, given.structure)
         state, rows = updated(network, rows, where.first, where.n, state)
     net = eqx.tree_at(lambda n: n.inputs, network, given.inputs)
-    make = partial(block, net, record, where.n, where.first, given.coefficients, rows)
-    return make(length, jnp.asarray(offset, jnp.int32), state, *carry[1:])
+    make = partial(block, net, record, where.n, where.first, given.coefficients, given.phase)
+    return make(rows, length, jnp.asarray(offset, jnp.int32), state, *carry[1:])
 
 
 def narrow(network: Network, state: State) -> State:

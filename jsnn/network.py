@@ -268,7 +268,7 @@ class Network(eqx.Module):
         }
         never = jnp.asarray(NEVER, jnp.int32)
         status = dict.fromkeys(self.labels, never)
-        start = jnp.zeros((), jnp.int32)
+        start: Any = np.int32(0)  # of NumPy, so that it is known inside jit too
         return State(
             *(start, key_words(run_key), populations, buffers, releases, status),
             self.begin_relaxation(),
@@ -321,7 +321,8 @@ class Network(eqx.Module):
         self = self.checked()
         if coefficients is None:
             coefficients = self.prepare()
-        n, step = state.step, state.step
+        start: Any = state.step
+        n = step = jnp.asarray(start)
         if self.rewiring is not None:
             due = step % self.rewiring.steps(self.dt) == 0
             state = jax.lax.cond(due, lambda own: rewired_state(self, own), lambda own: own, state)
@@ -394,7 +395,7 @@ class Network(eqx.Module):
         status = look_at_inputs(state.status, self.inputs, coefficients.inputs, n[None], 1, self.dt)
         status = look_at_states(status, populations, n)
         evolved = (populations, buffers, releases, status, relaxation, signals)
-        return State(n + 1, state.key, *evolved, state.edges, state.counted), fired
+        return State(start + np.int32(1), state.key, *evolved, state.edges, state.counted), fired
 
     def part(self, address: str) -> tuple[str, int, int]:
         """`"cells.exc"` as (population, first cell, last cell exclusive)."""

@@ -5,6 +5,8 @@ During the run it fills a buffer, block by block; `end` makes the record of it.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -13,7 +15,15 @@ import numpy as np
 from jax import Array, lax
 
 from jsnn._math import plain, real_dtype, unknown, whole_steps
-from jsnn._samples import Block, Part, Samples, check_index, chosen, values_on_host
+from jsnn._samples import (
+    Block,
+    GatheredLists,
+    GatheredRows,
+    Samples,
+    check_index,
+    chosen,
+    first_rows,
+)
 from jsnn._synapse_states import SynapseStates as SynapseStates
 from jsnn.network import Network
 from jsnn.population import PopulationState
@@ -44,25 +54,26 @@ class Spikes(eqx.Module):
         return lax.dynamic_update_slice_in_dim(buffer, words, block.offset, 0)
 
     def end(
-        self, network: Network, buffer: Array, first_step: Array, length: Any, room: int
+        self, network: Network, buffer: Array, first_step: Array, phase: Array, room: int
     ) -> SpikeRecord:
         _, low, high = network.part(self.cells)
-        length, words = jnp.asarray(length, jnp.int32), buffer[:room]
+        words = buffer[:room]
         if low >= WORD:  # of a buffer that others share, what is its own
             words = words[:, low // WORD : -(-high // WORD)]
             low, high = low % WORD, high - low // WORD * WORD
-        return SpikeRecord(words, first_step, length, low, high, network.dt)
+        return SpikeRecord(words, first_step, low, high, network.dt)
+
+    def cut(self, network: Network, made: SpikeRecord, phase: int, steps: int) -> SpikeRecord:
+        return replace(made, words=first_rows(made.words, steps))
 
     def to_host(self, made: SpikeRecord) -> dict[str, np.ndarray]:
         spikes = made.listed()
         return {"steps": spikes.steps.astype(np.int64), "index": spikes.index.astype(np.int32)}
 
-    def join(self, network: Network, parts: list[Part]) -> SpikeTimes:
-        """The segments of a run as one."""
+    def gather(self, network: Network, first: int, last: int) -> GatheredLists:
         _, low, high = network.part(self.cells)
-        steps = np.concatenate([np.empty(0, np.int64), *(p["steps"] for _, _, p in parts)])
-        index = np.concatenate([np.empty(0, np.int32), *(p["index"] for _, _, p in parts)])
-        return SpikeTimes(steps, index, high - low, network.dt)
+        make = partial(SpikeTimes, n=high - low, dt=network.dt)
+        return GatheredLists({"steps": np.int64, "index": np.int32}, make)
 
     @property
     def before_delivery(self) -> bool:
@@ -91,6 +102,11 @@ class Counts(eqx.Module):
         _check_spiking(network, self.cells)
         whole_steps("every", self.every, network.dt, least=1)
 
+    def _samples(self, network: Network) -> Samples:
+        _, low, high = network.part(self.cells)
+        every = whole_steps("every", self.every, network.dt)
+        return Samples(high - low, every, network.dt, is_count=True)
+
     def begin(self, network: Network, length: int, n: dict[str, int]) -> Array:
         every = whole_steps("every", self.every, network.dt)
         return jnp.zeros((length // every + 2, n[network.part(self.cells)[0]]), real_dtype())
@@ -100,9 +116,9 @@ class Counts(eqx.Module):
 
     def write(self, network: Network, name: str, buffer: Array, block: Block) -> Array:
         every = whole_steps("every", self.every, network.dt)
-        first = (block.steps[0] - block.offset) // every
+        first = (block.clock[0] - block.offset) // every
         fired = block.fired[network.part(self.cells)[0]].astype(buffer.dtype)
-        row = block.steps // every - first
+        row = block.clock // every - first
         several = (fired.shape[0] - 1) // every + 2
         if every == 1:
             return lax.dynamic_update_slice_in_dim(buffer, fired, row[0], 0)
@@ -116,26 +132,19 @@ class Counts(eqx.Module):
         return buffer
 
     def end(
-        self, network: Network, buffer: Array, first_step: Array, length: Any, room: int
+        self, network: Network, buffer: Array, first_step: Array, phase: Array, room: int
     ) -> SampleRecord:
-        every = whole_steps("every", self.every, network.dt)
         _, low, high = network.part(self.cells)
-        length = jnp.asarray(length, jnp.int32)
-        return SampleRecord(buffer[:, low:high], first_step, length, every, network.dt, True)
+        return self._samples(network).end(buffer[:, low:high], first_step, phase, room)
+
+    def cut(self, network: Network, made: SampleRecord, phase: int, steps: int) -> SampleRecord:
+        return self._samples(network).cut(made, phase, steps)
 
     def to_host(self, made: SampleRecord) -> dict[str, np.ndarray]:
-        return {"values": values_on_host(made)["values"].astype(np.int32)}
+        return {"values": np.asarray(made.values).astype(np.int32)}
 
-    def join(self, network: Network, parts: list[Part]) -> SampleRecord:
-        """The segments of a run as one; a count that two of them share is added up."""
-        every = whole_steps("every", self.every, network.dt)
-        _, low, high = network.part(self.cells)
-        first, last = (parts[0][0], parts[-1][1]) if parts else (0, 0)
-        total = np.zeros((-(-last // every) - first // every, high - low), np.int32)
-        for begin, _, part in parts:
-            at = begin // every - first // every
-            total[at : at + part["values"].shape[0]] += part["values"]
-        return SampleRecord(total, first, last - first, every, network.dt, True)
+    def gather(self, network: Network, first: int, last: int) -> GatheredRows:
+        return self._samples(network).gather(first, last)
 
     @property
     def before_delivery(self) -> bool:
@@ -220,15 +229,18 @@ class States(eqx.Module):
         return self._samples(network).write(buffer, block, block.samples[name])
 
     def end(
-        self, network: Network, buffer: Array, first_step: Array, length: Any, room: int
+        self, network: Network, buffer: Array, first_step: Array, phase: Array, room: int
     ) -> SampleRecord:
-        return self._samples(network).end(buffer, first_step, length, room)
+        return self._samples(network).end(buffer, first_step, phase, room)
+
+    def cut(self, network: Network, made: SampleRecord, phase: int, steps: int) -> SampleRecord:
+        return self._samples(network).cut(made, phase, steps)
 
     def to_host(self, made: SampleRecord) -> dict[str, np.ndarray]:
-        return values_on_host(made)
+        return {"values": np.asarray(made.values)}
 
-    def join(self, network: Network, parts: list[Part]) -> SampleRecord:
-        return self._samples(network).join(parts)
+    def gather(self, network: Network, first: int, last: int) -> GatheredRows:
+        return self._samples(network).gather(first, last)
 
     @property
     def before_delivery(self) -> bool:

@@ -20,7 +20,6 @@ class SpikeRecord(eqx.Module):
 
     words: Array  # [..., steps, m], in which bits low..high-1 of a row are the recorded cells
     first_step: Array
-    length: Array
     low: int = eqx.field(static=True)
     high: int = eqx.field(static=True)
     dt: float = eqx.field(static=True)
@@ -41,7 +40,7 @@ class SpikeRecord(eqx.Module):
                 f"this record is batched, {words.shape}; take one of it: "
                 "jax.tree.map(lambda leaf: leaf[i], record)"
             )
-        step, index = spikes_.listed(words[: int(self.length)], self.low, self.high)
+        step, index = spikes_.listed(words, self.low, self.high)
         return SpikeTimes(step + int(self.first_step), index, self.n, self.dt)
 
     @property
@@ -75,40 +74,28 @@ class SampleRecord(eqx.Module):
     """States or counts over time: `values` `[n_samples, k]` at `times` (ms) `[n_samples]`.
 
     A state is sampled at the end of each step that ends at a multiple of `every`; a count is of
-    the spikes in the `every` ms up to its time. Inside `jit` the start of the run is not known and
-    `values` keeps rows of zeros at its end for what did not fit: two at most, and those of a block
-    (none if `every` is one step).
+    the spikes in the `every` ms up to its time, of which the first and the last may lie partly
+    outside the run. Multiples are counted from the start of time, or from the start of the call
+    where `simulate` cannot know its step (see there). `times` are `[..., n_samples]` of a batch
+    whose members began at different steps.
     """
 
-    buffer: Array | np.ndarray
-    first_step: Array | int
-    length: Array | int
+    values: Array | np.ndarray
+    first_step: Array  # the `every` steps up to the first time begin with it
     every: int = eqx.field(static=True)
     dt: float = eqx.field(static=True)
-    is_count: bool = eqx.field(static=True)
-
-    @property
-    def values(self) -> Array | np.ndarray:
-        n_samples = self.n_samples
-        return self.buffer if n_samples is None else self.buffer[..., :n_samples, :]
-
-    @property
-    def n_samples(self) -> int | None:
-        """How many samples fell into the run; None where that is not known."""
-        first, length = concrete(self.first_step), concrete(self.length)
-        if first is None or length is None or np.ptp(first) or np.ptp(length):
-            return None
-        begin, end = int(first.flat[0]), int(first.flat[0] + length.flat[0])
-        last = -(-end // self.every) if self.is_count else end // self.every
-        return max(last - begin // self.every, 0)
 
     @property
     def times(self) -> np.ndarray:
-        n_samples = self.n_samples
-        if n_samples is None:
-            raise ValueError("the times of a traced or unevenly batched record are not known")
-        first = int(np.asarray(self.first_step).flat[0]) // self.every
-        return stamps((first + 1 + np.arange(n_samples)) * self.every - 1, self.dt)
+        first = concrete(self.first_step)
+        if first is None:
+            raise ValueError(
+                "the times of a record are not known while its start is traced; take them of what "
+                "comes back from jit, vmap or grad"
+            )
+        first = first.flat[0] if first.size and not np.ptp(first) else first[..., None]
+        ends = first + (1 + np.arange(self.values.shape[-2])) * self.every
+        return stamps(ends - 1, self.dt)
 
 
 class SpikeValues(eqx.Module):
@@ -120,7 +107,6 @@ class SpikeValues(eqx.Module):
 
     values: Array
     first_step: Array
-    length: Array
     dt: float = eqx.field(static=True)
 
     def listed(self) -> "SpikeSamples":
@@ -131,7 +117,6 @@ class SpikeValues(eqx.Module):
                 f"this record is batched, {values.shape}; take one of it: "
                 "jax.tree.map(lambda leaf: leaf[i], record)"
             )
-        values = values[: int(self.length)]
         step, index = np.nonzero(~np.isnan(values))
         step_of_run = step + int(self.first_step)
         return SpikeSamples(step_of_run, index, values[step, index], values.shape[1], self.dt)
