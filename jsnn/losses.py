@@ -10,6 +10,10 @@ whole numbers.
 
 Where a function gives a number for each cell, `reduce` makes one of these: their mean by default
 (of those that are not NaN), any function of `[n]`, or None for all of them.
+
+Silent cells, and silent networks, have finite losses with finite derivatives, so that a fit may
+start from them; what they have no value for, they do not count in, and where no cell has one, the
+value and its derivative are 0. Only `reduce=None`, and a `reduce` of your own, see their NaN.
 """
 
 from collections.abc import Callable
@@ -33,11 +37,21 @@ def rates(counts: ArrayLike, duration: float) -> Array:
     return jnp.sum(counts, 0) * (1000.0 / duration)
 
 
-def cv_isi(raster: ArrayLike, *, min_spikes: int = 3, reduce: Reduce = jnp.nanmean) -> Array:
+def mean_known(values: ArrayLike) -> Array:
+    """The mean of the values that are not NaN, as `jnp.nanmean`; 0, with derivatives of 0, where all
+    are."""
+    values = _real(values)
+    known = ~jnp.isnan(values)
+    n = jnp.sum(known, dtype=values.dtype)
+    return jnp.sum(jnp.where(known, values, 0)) / jnp.where(n > 0, n, 1)
+
+
+def cv_isi(raster: ArrayLike, *, min_spikes: int = 3, reduce: Reduce = mean_known) -> Array:
     """Coefficient of variation of the intervals between the spikes of each cell.
 
     CV = sqrt(<(I - <I>)²>) / <I> over the intervals I of a cell, as `jsnn.analysis.cv_isi`; NaN for
-    one with fewer than `min_spikes` (at least 2). With entries f between 0 and 1 an interval that
+    one with fewer than `min_spikes` (at least 2), which the default mean leaves out: it is 0, with
+    derivatives of 0, where all cells have too few. With entries f between 0 and 1 an interval that
     ends in a step has the weight f times that of an earlier spike, and its length begins anew with
     the spike: a' = (1 - f)(a + 1), seen' = seen + (1 - seen) f. Beside its input it takes twice its
     memory.
@@ -54,14 +68,15 @@ def cv_isi(raster: ArrayLike, *, min_spikes: int = 3, reduce: Reduce = jnp.nanme
     zero = jnp.zeros(raster.shape[1], raster.dtype)
     _, (weight, length) = lax.scan(step, (zero, zero), raster)
     n = jnp.sum(weight, 0)
-    # Where there is no interval, or all are alike, neither root nor quotient has a derivative
-    some = jnp.where(n > 0, n, 1)
+    # Where there are too few intervals, or all are alike, neither root nor quotient has a derivative
+    enough = n + 1 >= min_spikes - 0.5
+    some = jnp.where(enough, n, 1)
     mean = jnp.sum(weight * length, 0) / some
     variance = jnp.sum(weight * (length - mean) ** 2, 0) / some
     varies = variance > 0
     root = jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 0)
-    cv = root / jnp.where(mean > 0, mean, 1)
-    return _reduced(jnp.where(n + 1 >= min_spikes - 0.5, cv, jnp.nan), reduce)
+    cv = root / jnp.where(enough, mean, 1)
+    return _reduced(jnp.where(enough, cv, jnp.nan), reduce)
 
 
 def van_rossum(
@@ -104,7 +119,7 @@ def mean_squared(
     in the square of their unit: Σ w (x - y)² / Σ w.
 
     `weights`, at least 0 or booleans, broadcast to their shape; where they are 0, `target` may be
-    NaN.
+    NaN. Traced ones that are all 0 make it 0.
     """
     values, target = _alike("values", values, "target", target)
     if weights is None:
@@ -122,7 +137,8 @@ def mean_squared(
     if known is not None and not np.any(known):
         raise ValueError("weights are all 0; let some samples count")
     apart = jnp.where(weights > 0, values - target, 0)
-    return jnp.sum(weights * apart**2) / jnp.sum(weights)
+    total = jnp.sum(weights)
+    return jnp.sum(weights * apart**2) / jnp.where(total > 0, total, 1)
 
 
 def fano_factor(counts: ArrayLike) -> Array:
@@ -160,6 +176,11 @@ def _over_time(name: str, values: ArrayLike) -> Array:
             f"{name} has shape {array.shape}; give [time, n], time first, at least one of each "
             "(a batch goes through vmap)"
         )
+    return _real(array)
+
+
+def _real(values: ArrayLike) -> Array:
+    array = jnp.asarray(values)
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(real_dtype())
 
 

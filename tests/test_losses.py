@@ -3,12 +3,17 @@ central differences, in float64."""
 
 import itertools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import jsnn
 from jsnn import analysis, distances, losses
+from jsnn.neurons import LIF
+from jsnn.record import Counts
 
 DT = 0.1
 
@@ -57,6 +62,66 @@ def test_a_regular_train_has_no_variation_and_a_finite_gradient():
     assert losses.fano_factor(np.zeros((5, 2))) == 0
     assert np.all(np.isfinite(jax.grad(losses.fano_factor)(jnp.zeros((5, 2)))))
     assert np.all(jax.grad(losses.synchrony_chi)(jnp.ones((5, 2))) == 0)
+
+
+SILENT = {
+    "rates": lambda x: jnp.mean(losses.rates(x, 10.0)),
+    "cv": losses.cv_isi,
+    "cv of some": lambda x: losses.cv_isi(x[:, :1]),
+    "van rossum": lambda x: losses.van_rossum(x, jnp.zeros_like(x), tau=2.0, dt=DT),
+    "filtered": lambda x: jnp.mean(losses.filtered(x, tau=2.0, dt=DT)),
+    "fano": losses.fano_factor,
+    "chi": lambda x: losses.synchrony_chi(x - 65.0),
+    "squares": lambda x: losses.mean_squared(x, jnp.ones_like(x), weights=x > 0),
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (40, 1), (40, 3)])
+def test_silence_has_a_finite_loss_and_gradient(name, shape):
+    """Of no spike all of these are 0; and one cell that fires once makes none of them infinite."""
+    both = jax.jit(jax.value_and_grad(SILENT[name]))
+    value, slope = both(jnp.zeros(shape))
+    assert value == 0 and np.all(np.isfinite(slope))
+    value, slope = both(jnp.zeros(shape).at[0, 0].set(1.0))
+    assert np.isfinite(value) and np.all(np.isfinite(slope))
+
+
+def test_cells_with_too_few_intervals_do_not_count():
+    """The mean and its gradient are those of the others alone, to the last bit; also where entries
+    are so small that the square of their sum is not a number any more."""
+    lively = raster(200, 3).astype(np.float32)
+    quiet = np.zeros((200, 2), np.float32)
+    quiet[50, 0], quiet[10, 1] = 1.0, 1e-30
+    both = jax.jit(jax.value_and_grad(losses.cv_isi))
+    value, slope = both(jnp.concatenate([lively, quiet], 1))
+    expected, expected_slope = both(jnp.asarray(lively))
+    np.testing.assert_array_equal(value, expected)
+    np.testing.assert_allclose(slope[:, :3], expected_slope, rtol=1e-6)
+    assert np.all(slope[:, 3:] == 0)
+    own = losses.cv_isi(np.concatenate([lively, quiet], 1), reduce=None)
+    np.testing.assert_array_equal(np.isnan(own), [False] * 3 + [True] * 2)
+    np.testing.assert_array_equal(losses.mean_known(own), jnp.nanmean(own))
+    assert losses.mean_known([np.nan, np.nan]) == 0
+
+
+def test_a_fit_goes_on_from_silence():
+    """To cells that fire regularly at 100 Hz, from ones that do not fire."""
+    law = LIF(tau_m=10.0, c_m=100.0, e_l=-70.0)
+    net = jsnn.Network({"cells": jsnn.Population(law, 2)}, dt=1.0)
+
+    def loss(i_e, key):
+        own = eqx.tree_at(lambda n: n.populations["cells"].neuron.i_e, net, i_e)
+        record = {"n": Counts("cells", every=1.0)}
+        found = jsnn.simulate(own, own.init(key), 60, record).records["n"].values
+        rate = losses.rates(found, 60.0)
+        return losses.cv_isi(found) ** 2 + jnp.mean((rate / 100 - 1) ** 2), {"n": jnp.sum(found)}
+
+    fitted = jsnn.fit(
+        loss, 145.0, optimizer=optax.adam(5.0), steps=40, key=jax.random.key(0), progress=False
+    )
+    assert fitted.history["n"][0] == 0 and fitted.history["n"][-1] > 4
+    assert fitted.skipped == 0 and fitted.loss < 0.5 * fitted.history["loss"][0]
 
 
 def test_gradients_with_respect_to_each_entry(x64):
