@@ -38,8 +38,8 @@ def rates(counts: ArrayLike, duration: float) -> Array:
 
 
 def mean_known(values: ArrayLike) -> Array:
-    """The mean of the values that are not NaN, as `jnp.nanmean`; 0, with derivatives of 0, where all
-    are."""
+    """The mean of the values that are not NaN, as `jnp.nanmean`; 0, with derivatives of 0, where
+    all are."""
     values = _real(values)
     known = ~jnp.isnan(values)
     n = jnp.sum(known, dtype=values.dtype)
@@ -68,7 +68,7 @@ def cv_isi(raster: ArrayLike, *, min_spikes: int = 3, reduce: Reduce = mean_know
     zero = jnp.zeros(raster.shape[1], raster.dtype)
     _, (weight, length) = lax.scan(step, (zero, zero), raster)
     n = jnp.sum(weight, 0)
-    # Where there are too few intervals, or all are alike, neither root nor quotient has a derivative
+    # Of too few intervals, and of ones all alike, neither root nor quotient has a derivative
     enough = n + 1 >= min_spikes - 0.5
     some = jnp.where(enough, n, 1)
     mean = jnp.sum(weight * length, 0) / some
