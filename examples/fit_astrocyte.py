@@ -61,7 +61,7 @@ def calcium(network: jsnn.Network, values: Values, n_samples: int) -> jax.Array:
     own = with_parameters(network, values)
     state, steps = own.init(jax.random.key(0)), round(n_samples * EVERY / network.dt)
     record = {"ca": States("astrocyte", "ca", every=EVERY)}
-    return jsnn.simulate(own, state, steps, record).records["ca"].values[:n_samples, 0]
+    return jsnn.simulate(own, state, steps, record).records["ca"].values[:, 0]
 
 
 def optimizer() -> Any:

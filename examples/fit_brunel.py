@@ -97,7 +97,7 @@ def measure(network: jsnn.Network, values: Values, key: jax.Array, duration: flo
     warm, steps = round(WARM / network.dt), round((WARM + duration) / network.dt)
     record = {"fired": Counts("cells", every=network.dt)}
     made = jsnn.simulate(network, network.init(key), steps, record, adjoint=ADJOINT)
-    raster = made.records["fired"].values[warm:steps]
+    raster = made.records["fired"].values[warm:]
     fine = jnp.all(jnp.stack([own == jsnn.NEVER for own in jax.tree.leaves(made.state.status)]))
     rate, cv = jnp.mean(losses.rates(raster, duration)), losses.cv_isi(raster)
     return Measured(*(jnp.where(fine, own, jnp.nan) for own in (rate, cv)))

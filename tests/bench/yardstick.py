@@ -103,7 +103,7 @@ def measures(logs, net, key, duration, adjoint):
     steps, warm, width = (round(own / DT) for own in (duration, WARM, BIN))
     record = {"spikes": Counts("cells", every=DT)}
     made = jsnn.simulate(net, net.init(key), steps, record, adjoint=adjoint)
-    raster = made.records["spikes"].buffer[warm:steps]
+    raster = made.records["spikes"].values[warm:]
     binned = raster[: raster.shape[0] // width * width].reshape(-1, width, raster.shape[1])
     counts = jnp.sum(binned, (1, 2))
     return {
