@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jsnn._divide import AXIS, pad_cells, padded
@@ -96,10 +97,12 @@ def simulate(
     records = {n: own.cut(network, solution.records[n], first, steps) for n, own in record.items()}
     if start is None:
         return replace(solution, records=records)
-    # Stays known inside jit, for the next call
     records = {name: _beginning(own, first) for name, own in records.items()}
-    state = replace(solution.state, step=np.int32(first + steps))
-    return replace(solution, state=state, records=records)
+    solution = replace(solution, records=records)
+    if not isinstance(solution.state.step, Tracer):  # where the run was, and nobody waits for it
+        return solution
+    known: Any = np.int32(first + steps)  # inside jit, for the next call
+    return replace(solution, state=replace(solution.state, step=known))
 
 
 def _first(

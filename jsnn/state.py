@@ -20,15 +20,16 @@ from jsnn.release import ReleaseState
 class State(eqx.Module):
     """Everything that evolves.
 
-    `step` counts the steps done, a number of NumPy where it is known, inside `jit` too; `key` are
-    the two words that inputs draw with; `buffers` hold arrivals under way, `[slots, n]` for each
-    projection, of those that are `counted` as their number, of others as the sum of their amounts;
-    `releases` what the synapses of those with short-term plasticity remember; `status` tells the
-    first step at which each input (`"input/name"`) failed, and for each population the step at
-    which a state was found that is not finite (it is looked for every 64 steps, and at the end of a
-    call), or `NEVER`; `signals` what the sources of slow currents have sent of late, `[slots, n]`
-    for each coupling; `edges` the synapses of projections that grow, whose status
-    (`"projection/name"`) is the first update that had no room.
+    `step` counts the steps done, and is known inside `jit` too, as a number of NumPy, of what
+    follows from `init` there; `key` are the two words that inputs draw with; `buffers` hold
+    arrivals under way, `[slots, n]` for each projection, of those that are `counted` as their
+    number, of others as the sum of their amounts; `releases` what the synapses of those with
+    short-term plasticity remember; `status` tells the first step at which each input
+    (`"input/name"`) failed, and for each population the step at which a state was found that is not
+    finite (it is looked for every 64 steps, and at the end of a call), or `NEVER`; `signals` what
+    the sources of slow currents have sent of late, `[slots, n]` for each coupling; `edges` the
+    synapses of projections that grow, whose status (`"projection/name"`) is the first update that
+    had no room.
     """
 
     step: Array
