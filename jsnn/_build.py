@@ -87,18 +87,16 @@ def build(
                     check_sign(populations[post_part[0]], receptor, jnp.asarray(new[0]))
             own_of = chosen if per_edge else slice(*sub_pre)
             own_release = jax.tree.map(lambda x, i=own_of: x[i] if x.ndim else x, release)
-            all_delays = own_delay if new is None else np.append(own_delay, new[1])
-            low, high = int(all_delays.min(initial=2**31)), int(all_delays.max(initial=0))
-            if all_delays.size == 0:
-                low = high = 1
             if isinstance(projection.delay, Interpolated):
-                with named(where):
+                drawn = ": as drawn" if is_distribution(projection.delay.delay) else ""
+                with named(where + drawn):
                     low, high = projection.delay.bounds(dt)
                     kept: Any = projection.delay.of(own_delay)
-            elif low == high and not (new and own_delay.ndim):
-                kept = None
             else:
-                kept = jnp.asarray(own_delay.astype(narrow(high + 1)))
+                steps = own_delay if new is None else np.append(own_delay, new[1])
+                low, high = (int(steps.min()), int(steps.max())) if steps.size else (1, 1)
+                is_one = low == high and not (new and own_delay.ndim)
+                kept = None if is_one else jnp.asarray(own_delay.astype(narrow(high + 1)))
             full = name if single else f"{name}/{projection.pre[p]}->{projection.post[q]}"
             built[full] = Synapses(
                 part,
