@@ -29,9 +29,21 @@ def real_dtype() -> np.dtype:
     return np.dtype("float64" if x64 else "float32")
 
 
+def as_array(values: ArrayLike) -> Array:
+    """What is known as an array of JAX, which nobody else can write to. With its dtype named, JAX
+    compiles nothing for it; otherwise it would, a program for every shape."""
+    own = np.array(values)
+    return jnp.asarray(own, own.dtype)
+
+
 def as_real(value: ArrayLike) -> Array:
     """A parameter as an array of the working precision; traced values pass unchanged."""
-    return jnp.asarray(value, dtype=real_dtype())
+    dtype = real_dtype()
+    is_right = isinstance(value, Array) and value.dtype == dtype
+    own = None if is_right else concrete(value)
+    if own is None or not own.ndim:
+        return jnp.asarray(value, dtype=dtype)
+    return as_array(own.astype(dtype))
 
 
 def exprel(x: ArrayLike) -> Array:

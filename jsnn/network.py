@@ -26,7 +26,6 @@ from jsnn._math import (
     check_key,
     check_scalar,
     concrete,
-    named,
     real_dtype,
     shortened,
 )
@@ -109,9 +108,6 @@ class Network(eqx.Module):
         self.populations, self.inputs = dict(populations), dict(inputs)
         self.synapses, self.couplings, self.slow = {}, {}, {}
         self.populations, self.inputs, *_ = self._checked_parts()
-        for name, source in self.inputs.items():
-            with named(f"input {name!r}"):
-                self.inputs[name] = source.on_grid(self.dt)
         if key is not None:
             check_key(key)
         else:
@@ -151,10 +147,13 @@ class Network(eqx.Module):
         if "_was_checked" in vars(self):  # no field: whatever is made of this network is new
             return self
         self._check_exchange()
+        populations, inputs, *others = self._checked_parts()
+        # Lists that differ in length share a program from here on
+        inputs = {name: source.lengthened() for name, source in inputs.items()}
         checked = eqx.tree_at(
             lambda n: (n.populations, n.inputs, n.synapses, n.couplings, n.slow),
             self,
-            self._checked_parts(),
+            (populations, inputs, *others),
         )
         same = zip(jax.tree.leaves(self), jax.tree.leaves(checked), strict=True)
         checked = self if all(before is after for before, after in same) else checked
