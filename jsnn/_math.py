@@ -46,6 +46,22 @@ def as_real(value: ArrayLike) -> Array:
     return as_array(own.astype(dtype))
 
 
+def extremes(values: ArrayLike) -> tuple[float, float]:
+    """The least and the largest of some numbers that are known, nan if any is; 0 of none. On the
+    host, where nothing compiles; of another device's on the device, since they may be many."""
+    if isinstance(values, Array) and any(own.platform != "cpu" for own in values.devices()):
+        with jax.ensure_compile_time_eval():  # inside `jit` too
+            return float(jnp.min(values, initial=0)), float(jnp.max(values, initial=0))
+    own = np.asarray(values)
+    return float(own.min(initial=0)), float(own.max(initial=0))
+
+
+def picked(values: Array, which: Any) -> Array:
+    """Some of an array, `values[which]`, without compiling where it is known."""
+    own = concrete(values)
+    return values[which] if own is None else as_array(own[which])
+
+
 def exprel(x: ArrayLike) -> Array:
     """(exp(x) - 1) / x, which is 1 at 0."""
     x = jnp.asarray(x)

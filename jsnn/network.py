@@ -23,6 +23,7 @@ from jsnn._build import build, build_junctions, build_slow
 from jsnn._divide import mesh_of, padded
 from jsnn._external import Input, external, pad_inputs, target
 from jsnn._math import (
+    as_array,
     check_key,
     check_scalar,
     concrete,
@@ -253,13 +254,13 @@ class Network(eqx.Module):
         real, onto = real_dtype(), {name: {} for name in self.populations}
         for name, own in self.slow.items():
             target = own.parts[1][0]
-            onto[target][name] = jnp.asarray(np.zeros(self.populations[target].n, real))
+            onto[target][name] = as_array(np.zeros(self.populations[target].n, real))
         populations = _slow.holding(populations, onto)
         edges = {n: s.begin_store() for n, s in self.synapses.items() if s.grown is not None}
         growth = connect_first(self, {n: own.growth for n, own in populations.items()}, edges)
         populations = {n: replace(own, growth=growth[n]) for n, own in populations.items()}
         buffers = {
-            name: jnp.asarray(np.zeros((s.slots, self.populations[s.post[0]].n), real))
+            name: as_array(np.zeros((s.slots, self.populations[s.post[0]].n), real))
             for name, s in self.synapses.items()
         }
         releases = {
@@ -272,7 +273,7 @@ class Network(eqx.Module):
             *(start, key_words(run_key), populations, buffers, releases, status),
             self.begin_relaxation(),
             {
-                name: jnp.asarray(np.zeros((own.slots, self.populations[own.parts[0][0]].n), real))
+                name: as_array(np.zeros((own.slots, self.populations[own.parts[0][0]].n), real))
                 for name, own in self.slow.items()
             },
             edges,

@@ -36,7 +36,7 @@ from jsnn._population_checks import (
 )
 from jsnn._system import Current, System, receptors_after, vector_field
 from jsnn.adjoint import Kept, Path
-from jsnn.distributions import Distribution, is_distribution
+from jsnn.distributions import Distribution, drawn, is_distribution
 from jsnn.growth import Calcium, Growth, SynapticElements
 from jsnn.growth import Coefficients as GrowthCoefficients
 from jsnn.neurons import AdEx
@@ -184,7 +184,7 @@ class Population(eqx.Module):
         for name, value in self.initial.items():
             if is_distribution(value):
                 own = jax.random.fold_in(key, zlib.crc32(name.encode()))
-                value = value.draw(own, (self.n,))
+                value = drawn(value, own, self.n)
                 check_number(f"initial[{name!r}], as drawn,", value, low=self._least(name))
             values[name] = value
         full = {name: filled(as_real(value), self.n) for name, value in values.items()}
