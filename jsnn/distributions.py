@@ -1,4 +1,4 @@
-"""Distributions that weights, delays and initial states are drawn from."""
+"""Distributions that weights, delays, parameters of cells and initial states are drawn from."""
 
 import functools
 from typing import Any, Protocol, runtime_checkable
@@ -13,6 +13,7 @@ from jax.extend.random import define_prng_impl
 from jax.typing import ArrayLike
 
 from jsnn._math import as_array, as_real, check_scalar, concrete, real_dtype
+from jsnn._math import is_distribution as is_distribution
 from jsnn._random import key_words, threefry_by_loop
 
 _AT_ONCE = 2**15  # numbers: a millisecond's work
@@ -24,11 +25,6 @@ class Distribution(Protocol):
     def draw(self, key: Array, shape: tuple[int, ...]) -> Array:
         """Independent values of the given shape."""
         ...
-
-
-def is_distribution(value: Any) -> bool:
-    """Whether a value is to be drawn; the class itself is not yet a distribution."""
-    return isinstance(value, Distribution) and not isinstance(value, type)
 
 
 class Uniform(eqx.Module):

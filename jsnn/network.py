@@ -27,6 +27,7 @@ from jsnn._math import (
     check_key,
     check_scalar,
     concrete,
+    named,
     real_dtype,
     shortened,
 )
@@ -55,8 +56,9 @@ class Network(eqx.Module):
 
     - `populations`, `projections`, `inputs`: by name.
     - `dt`: ms.
-    - `key`: a PRNG key that edges and drawn weights and delays are made from; needed with
-      projections.
+    - `key`: a PRNG key that edges and drawn weights, delays and parameters of cells are made from;
+      needed with projections and where anything is drawn. What is drawn for a population depends on
+      the key, its name and that of the parameter only.
     - `couplings`: gap junctions and slow inward currents by name. Populations that gap junctions
       join advance together, with one solver, which is not `Exact()`.
     - `exchange`: how: `Joint()`, or `WaveformRelaxation()` as in NEST.
@@ -106,12 +108,12 @@ class Network(eqx.Module):
         inputs = {} if inputs is None else inputs
         couplings = {} if couplings is None else couplings
         check_kinds(populations, projections, inputs, couplings, rewiring, self.dt)
-        self.populations, self.inputs = dict(populations), dict(inputs)
         self.synapses, self.couplings, self.slow = {}, {}, {}
-        self.populations, self.inputs, *_ = self._checked_parts()
         if key is not None:
             check_key(key)
-        else:
+        self.populations, self.inputs = _drawn(populations, key, self.dt), dict(inputs)
+        self.populations, self.inputs, *_ = self._checked_parts()
+        if key is None:
             if projections or couplings:
                 raise ValueError("key is missing; give one, as jax.random.key(1), to draw with")
             key = jax.random.key(0)  # nothing is drawn
@@ -399,3 +401,22 @@ class Network(eqx.Module):
     def part(self, address: str) -> tuple[str, int, int]:
         """`"cells.exc"` as (population, first cell, last cell exclusive)."""
         return locate(self.populations, address)
+
+
+def _drawn(
+    populations: Mapping[str, Population], key: Array | None, dt: float
+) -> dict[str, Population]:
+    """Populations with numbers in the place of distributions."""
+    made = {}
+    for name, population in populations.items():
+        with named(f"population {name!r}"):
+            if key is None and (names := population.to_draw):
+                raise ValueError(
+                    f"{', '.join(names)}: key is missing; give the network one, as "
+                    "key=jax.random.key(1), to draw with"
+                )
+            if key is not None:
+                own = jax.random.fold_in(key, zlib.crc32(f"population/{name}".encode()))
+                population = population.drawn(own, dt)
+        made[name] = population
+    return made
