@@ -4,13 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jsnn._math import (
+    as_array,
     as_real,
+    concrete,
+    filled,
     named,
+    picked,
+    real_dtype,
     remade,
     unknown,
     whole_steps_array,
@@ -21,7 +25,7 @@ from jsnn._synapses import Synapses, check_sign
 from jsnn.connect import Pairs, generator
 from jsnn.coupling import GapJunction, Junctions, SlowInwardCurrent
 from jsnn.delays import Interpolated
-from jsnn.distributions import is_distribution
+from jsnn.distributions import drawn, is_distribution
 from jsnn.edges import Edges, between, check_edges, narrow, sort_edges
 from jsnn.population import Population
 from jsnn.projection import Projection, locate, receptor_of
@@ -63,7 +67,7 @@ def build(
         for q, (post_part, sub_post) in enumerate(zip(posts, _starts(posts), strict=True)):
             part, chosen = between(edges, sub_pre, sub_post)
             receptor = receptor_of(where, populations[post_part[0]], projection.receptor)
-            own_weight = jnp.asarray(weight[chosen] if weight.ndim else weight)
+            own_weight = as_real(weight[chosen] if weight.ndim else weight)
             with named(where):
                 check_sign(populations[post_part[0]], receptor, own_weight)
             own_delay = delay[chosen] if delay.ndim else delay
@@ -72,7 +76,7 @@ def build(
                 new_weight, new_delay = new
                 size = capacity_of(projection.growing, part.n_edges, part.n_pre, part.n_post)
                 if own_weight.ndim or not np.array_equal(own_weight, new_weight):
-                    own_weight = jnp.broadcast_to(own_weight, (part.n_edges,))
+                    own_weight = filled(own_weight, part.n_edges)
                 else:
                     new_weight = None
                 if own_delay.ndim or own_delay != new_delay:
@@ -84,21 +88,19 @@ def build(
                     *(name, sub_pre[0], sub_post[0], size),
                 )
                 with named(where):
-                    check_sign(populations[post_part[0]], receptor, jnp.asarray(new[0]))
+                    check_sign(populations[post_part[0]], receptor, new[0])
             own_of = chosen if per_edge else slice(*sub_pre)
-            own_release = jax.tree.map(lambda x, i=own_of: x[i] if x.ndim else x, release)
-            all_delays = own_delay if new is None else np.append(own_delay, new[1])
-            low, high = int(all_delays.min(initial=2**31)), int(all_delays.max(initial=0))
-            if all_delays.size == 0:
-                low = high = 1
+            own_release = jax.tree.map(lambda x, i=own_of: picked(x, i) if x.ndim else x, release)
             if isinstance(projection.delay, Interpolated):
-                with named(where):
+                drew = ": as drawn" if is_distribution(projection.delay.delay) else ""
+                with named(where + drew):
                     low, high = projection.delay.bounds(dt)
                     kept: Any = projection.delay.of(own_delay)
-            elif low == high and not (new and own_delay.ndim):
-                kept = None
             else:
-                kept = jnp.asarray(own_delay.astype(narrow(high + 1)))
+                steps = own_delay if new is None else np.append(own_delay, new[1])
+                low, high = (int(steps.min()), int(steps.max())) if steps.size else (1, 1)
+                is_one = low == high and not (new and own_delay.ndim)
+                kept = None if is_one else as_array(own_delay.astype(narrow(high + 1)))
             full = name if single else f"{name}/{projection.pre[p]}->{projection.post[q]}"
             built[full] = Synapses(
                 part,
@@ -178,9 +180,9 @@ def build_junctions(
     conductance = _values(where, "conductance", coupling.conductance, pre.size, value_key, order)
     sizes = {name: populations[name].n for name, _, _ in parts}
     made = Junctions(
-        jnp.asarray(pre),
-        jnp.asarray(post),
-        jnp.asarray(conductance),
+        as_array(pre),
+        as_array(post),
+        as_real(conductance),
         ways(pre, post, parts, sizes, coupling.symmetric),
         parts,
     )
@@ -297,10 +299,10 @@ def _values(
 ) -> Array | np.ndarray:
     """A scalar, or `[n_edges]` in storage order."""
     if is_distribution(value):
-        drawn = value.draw(key, (n_edges,))
-        if not np.all(np.isfinite(drawn)):
+        values = drawn(value, key, n_edges)
+        if not np.all(np.isfinite(values)):
             raise ValueError(f"{where}: {what} was drawn that is not finite")
-        return drawn
+        return values
     if np.ndim(value) == 0:
         return as_real(value) if what != "delay" else np.asarray(value)
     if np.shape(value) != (n_edges,):
@@ -308,7 +310,11 @@ def _values(
             f"{where}: {what} has shape {np.shape(value)}; give a scalar or "
             f"({n_edges},), one for each edge"
         )
-    value = as_real(value) if what != "delay" else np.asarray(value)
+    known = concrete(value)
+    if what == "delay":
+        value = np.asarray(value)
+    else:
+        value = as_real(value) if known is None else known.astype(real_dtype())
     return value if order is None else value[order]
 
 
@@ -351,7 +357,7 @@ def _of_sources_or_edges(
     if of_edges:
         for what in set(made) - of_edges:
             if made[what].ndim:
-                made[what] = made[what][edges.pre]
+                made[what] = picked(made[what], edges.pre)
     with named(f"projection {name!r}: release"):
         return remade(type(release)(**made)), bool(of_edges)
 

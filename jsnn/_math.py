@@ -29,9 +29,45 @@ def real_dtype() -> np.dtype:
     return np.dtype("float64" if x64 else "float32")
 
 
+def as_array(values: ArrayLike) -> Array:
+    """What is known as an array of JAX, which nobody else can write to. With its dtype named, JAX
+    compiles nothing for it; otherwise it would, a program for every shape."""
+    own = np.array(values)
+    return jnp.asarray(own, own.dtype)
+
+
+def is_distribution(value: Any) -> bool:
+    """Whether a value is to be drawn; the class itself is not yet a distribution."""
+    return callable(getattr(value, "draw", None)) and not isinstance(value, type)
+
+
 def as_real(value: ArrayLike) -> Array:
-    """A parameter as an array of the working precision; traced values pass unchanged."""
-    return jnp.asarray(value, dtype=real_dtype())
+    """A parameter as an array of the working precision; traced values pass unchanged, and so do
+    distributions, which a network draws from."""
+    if is_distribution(value):
+        return value  # pyright: ignore[reportReturnType]
+    dtype = real_dtype()
+    is_right = isinstance(value, Array) and value.dtype == dtype
+    own = None if is_right else concrete(value)
+    if own is None or not own.ndim:
+        return jnp.asarray(value, dtype=dtype)
+    return as_array(own.astype(dtype))
+
+
+def extremes(values: ArrayLike) -> tuple[float, float]:
+    """The least and the largest of some numbers that are known, nan if any is; 0 of none. On the
+    host, where nothing compiles; of another device's on the device, since they may be many."""
+    if isinstance(values, Array) and any(own.platform != "cpu" for own in values.devices()):
+        with jax.ensure_compile_time_eval():  # inside `jit` too
+            return float(jnp.min(values, initial=0)), float(jnp.max(values, initial=0))
+    own = np.asarray(values)
+    return float(own.min(initial=0)), float(own.max(initial=0))
+
+
+def picked(values: Array, which: Any) -> Array:
+    """Some of an array, `values[which]`, without compiling where it is known."""
+    own = concrete(values)
+    return values[which] if own is None else as_array(own[which])
 
 
 def exprel(x: ArrayLike) -> Array:
@@ -84,8 +120,9 @@ def exp_slope(a: Array, b: Array) -> Array:
 
 
 def concrete(value: Any) -> np.ndarray | None:
-    """The value as a NumPy array, or None while JAX traces it and no check is possible."""
-    if isinstance(value, Tracer):
+    """The value as a NumPy array, or None while JAX traces it, or before it is drawn, and no check
+    is possible."""
+    if isinstance(value, Tracer) or is_distribution(value):
         return None
     try:
         return np.asarray(value)
@@ -112,6 +149,13 @@ def check_number(
         raise ValueError(f"{name}={_show(array[()])} must be at least {low:g}")
 
 
+def check_parameter(name: str, value: Any, *, low: float | None = None, strict: bool = False):
+    """The same for a parameter of cells, which may be a distribution: a network draws from it, and
+    checks what was drawn."""
+    if not is_distribution(value):
+        check_number(name, value, low=low, strict=strict)
+
+
 def check_below(low: str, a: Any, high: str, b: Any, *, strict: bool = True, why: str = "") -> None:
     """Raise unless each element of a is below that of b (at most, unless `strict`)."""
     known = concrete(a), concrete(b)
@@ -126,7 +170,8 @@ def check_below(low: str, a: Any, high: str, b: Any, *, strict: bool = True, why
         ) from None
     if not fine:
         raise ValueError(
-            f"{low}={known[0]} must be {'below' if strict else 'at most'} {high}={known[1]}{why}"
+            f"{low}={_show(known[0])} must be {'below' if strict else 'at most'} "
+            f"{high}={_show(known[1])}{why}"
         )
 
 
@@ -141,6 +186,11 @@ def check_scalar(
 
 def _numbers(name: str, value: Any) -> np.ndarray | None:
     """The value as an array of real numbers, or None where it is traced."""
+    if is_distribution(value):
+        raise TypeError(
+            f"{name}={shortened(value)} is a distribution, which nothing draws from here; give a "
+            "number or an array of numbers"
+        )
     try:
         array = concrete(value)
     except (TypeError, ValueError):
@@ -282,4 +332,6 @@ def shortened(value: Any) -> str:
 
 def _show(array: Any) -> str:
     array = np.asarray(array)
-    return f"{array.item()!r}" if array.size == 1 else np.array2string(array, threshold=6)
+    if array.size == 1:
+        return f"{array.item()!r}"
+    return " ".join(np.array2string(array, threshold=6).split())

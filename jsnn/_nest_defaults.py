@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jsnn._math import as_real, check_cells, check_number, concrete, unknown
+from jsnn._math import as_real, check_cells, check_number, concrete, shortened, unknown
 from jsnn._nest_growth import CALCIUM, grows
 from jsnn.distributions import is_distribution
 
@@ -213,11 +213,10 @@ def parameters(model: str, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
     for name, default in defaults.items():
         value = given.get(name, default)
         if is_distribution(value):
-            if name not in STATES:
+            if name in ("C_m", "g_L") and model.startswith("iaf_cond"):
                 raise TypeError(
-                    f"{name}={value!r}: only the values at the start "
-                    f"({', '.join(s for s in STATES if s in defaults)}) may be distributions; "
-                    "give a scalar or an array with one number a cell"
+                    f"{name}={shortened(value)}: C_m / g_L is the membrane's time constant, which "
+                    "cannot be made of a distribution; give a scalar or one number a cell"
                 )
         else:
             # Here and not further down, so that messages have NEST's names

@@ -32,7 +32,7 @@ def grows(n: int, given: Mapping[str, Any]) -> Grows:
         return Grows(None, {}, {})
     values = {**CALCIUM, **given}
     for name in ("Ca", "tau_Ca", "beta_Ca"):
-        if name == "Ca" and is_distribution(values[name]):
+        if is_distribution(values[name]):
             continue
         check_number(name, values[name], low=0.0, strict=name != "Ca")
         check_cells(name, values[name], n)

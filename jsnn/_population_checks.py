@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
-from jsnn._math import check_name, shortened
+from jsnn._math import check_name, is_distribution, real_dtype, shortened
 from jsnn.astrocytes import LiRinzel
 from jsnn.growth import CALCIUM, Growth
 from jsnn.neurons import LIF, AdEx, HodgkinHuxley
@@ -71,9 +72,16 @@ def solver_of(neuron: Cell, receptors: Mapping[str, Receptor], solver: Solver | 
     return solver
 
 
+def state_names(neuron: Cell) -> list[str]:
+    """The names of a law's states, whatever its parameters are."""
+    number = np.ones((), real_dtype())
+    example = jax.tree.map(lambda _: number, neuron, is_leaf=is_distribution)
+    return list(jax.eval_shape(lambda: example.initial()))
+
+
 def check_growth(neuron: Cell, growth: Growth, receptors: Mapping[str, Receptor]) -> None:
     """Raise where the cells leave no calcium, or a name stands for something else already."""
-    taken = [*neuron.initial(), *receptors, "refractory"]
+    taken = [*state_names(neuron), *receptors, "refractory"]
     if growth.calcium is not None and not neuron.is_spiking:
         raise ValueError(
             f"calcium={growth.calcium!r}: {type(neuron).__name__} fires no spikes that would leave "

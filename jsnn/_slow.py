@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jsnn._math import as_real, check_number, filled
+from jsnn._math import as_array, as_real, check_number, filled
 from jsnn._slots import peek
 from jsnn._sums import Conductances, Part, Way, way_of
 from jsnn.coupling import Devices
@@ -88,14 +88,16 @@ def merged(
     pre, post, delay = (own[first] for own in columns)
     if per_edge:
         sums = np.add.reduceat(np.asarray(weight)[order], first) if first.size else weight
-        weight = jnp.asarray(sums)
+        weight = as_real(sums)
     delays = tuple(int(d) for d in np.unique(delay))
     ways = []
     for own in delays:
         mine = np.flatnonzero(delay == own).astype(np.int32)
         ends = pre[mine], post[mine], mine, parts[0][0], parts[1][0]
         ways.append(way_of(*ends, sizes, count=count[mine]))
-    pre_, post_, count_, delay_ = (jnp.asarray(own, jnp.int32) for own in (pre, post, count, delay))
+    pre_, post_, count_, delay_ = (
+        as_array(own.astype(np.int32)) for own in (pre, post, count, delay)
+    )
     return SlowCurrents(pre_, post_, count_, delay_, weight, tuple(ways), delays, parts, n_edges)
 
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jsnn._math import as_array
+
 Part = tuple[str, int, int]
 
 # A sum over all cells as a matrix product against one over edges, on CPUs: an element of the
@@ -172,11 +174,11 @@ def way_of(
         place = np.arange(edge.size) - np.repeat(np.cumsum(counts) - counts, counts)
         table[place, target] = np.arange(edge.size)
     return Way(
-        jnp.asarray(source, jnp.int32),
-        jnp.asarray(target, jnp.int32),
-        jnp.asarray(edge, jnp.int32),
-        None if count is None else jnp.asarray(count[order], jnp.int32),
-        None if table is None else jnp.asarray(table),
+        as_array(source.astype(np.int32)),
+        as_array(target.astype(np.int32)),
+        as_array(edge.astype(np.int32)),
+        None if count is None else as_array(count[order].astype(np.int32)),
+        None if table is None else as_array(table),
         pre,
         post,
         n_pre,

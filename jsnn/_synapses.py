@@ -15,6 +15,7 @@ from jsnn._divide import Split, split_edges
 from jsnn._math import (
     as_real,
     check_number,
+    extremes,
     filled,
     real_dtype,
     remade,
@@ -73,9 +74,8 @@ class Synapses(eqx.Module):
                 f"weight has shape {self.weight.shape}; give a scalar or ({self.edges.n_edges},)"
             )
         if not isinstance(self.weight, Tracer):
-            with jax.ensure_compile_time_eval():  # inside `jit` too
-                if not jnp.all(jnp.isfinite(self.weight)):
-                    raise ValueError("weight is not finite; give finite numbers")
+            if not np.all(np.isfinite(extremes(self.weight))):
+                raise ValueError("weight is not finite; give finite numbers")
         check_sign(target, self.receptor, self.weight)
         if isinstance(self.delay, Interpolated):
             own = remade(self.delay)
@@ -113,7 +113,11 @@ class Synapses(eqx.Module):
         """The state of the release at the start."""
         values = {k: filled(v, self.n_releases) for k, v in self.release.init().items()}
         last = filled(np.int32(-1), self.edges.n_pre)
-        return ReleaseState(values, last, jax.tree.map(jnp.zeros_like, values))
+        return ReleaseState(
+            values,
+            last,
+            {k: filled(np.zeros((), v.dtype), self.n_releases) for k, v in values.items()},
+        )
 
     @property
     def slots(self) -> int:
@@ -305,8 +309,7 @@ def check_sign(population: Population, receptor: str, weight: Array) -> None:
     """Raise for a negative weight where it has to be positive."""
     if isinstance(weight, Tracer) or not population.wants_positive(receptor):
         return
-    with jax.ensure_compile_time_eval():
-        least = float(jnp.min(weight, initial=0.0))  # on their device: they may be many
+    least, _ = extremes(weight)
     if least < 0:
         to, why = f"the conductance {receptor!r}", "its reversal potential makes it inhibitory"
         if not population.neuron.is_spiking:

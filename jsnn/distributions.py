@@ -1,14 +1,23 @@
-"""Distributions that weights, delays and initial states are drawn from."""
+"""Distributions that weights, delays, parameters of cells and initial states are drawn from."""
 
+import functools
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
+from jax.extend.random import define_prng_impl
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_scalar, concrete, real_dtype
+from jsnn._math import as_array, as_real, check_scalar, concrete, real_dtype
+from jsnn._math import is_distribution as is_distribution
+from jsnn._random import key_words, threefry_by_loop
+
+_AT_ONCE = 2**15  # numbers: a millisecond's work
+_FEW = 16  # numbers: XLA takes the exponential of fewer by other instructions, to other last bits
 
 
 @runtime_checkable
@@ -16,11 +25,6 @@ class Distribution(Protocol):
     def draw(self, key: Array, shape: tuple[int, ...]) -> Array:
         """Independent values of the given shape."""
         ...
-
-
-def is_distribution(value: Any) -> bool:
-    """Whether a value is to be drawn; the class itself is not yet a distribution."""
-    return isinstance(value, Distribution) and not isinstance(value, type)
 
 
 class Uniform(eqx.Module):
@@ -94,3 +98,53 @@ class LogNormal(eqx.Module):
 
     def draw(self, key: Array, shape: tuple[int, ...]) -> Array:
         return jnp.exp(self.mu + self.sigma * jax.random.normal(key, shape, real_dtype()))
+
+
+def drawn(distribution: Distribution, key: Array, n: int) -> np.ndarray | Array:
+    """The numbers of `distribution.draw(key, (n,))`, to the last bit, on the host unless they are
+    traced. Those of this module are drawn so many at a time: one program serves every n."""
+    if isinstance(key, Tracer) or isinstance(jnp.zeros(()), Tracer):
+        return distribution.draw(key, (n,))
+    few = _FEW if isinstance(distribution, LogNormal) else 0
+    is_ours = isinstance(distribution, (Uniform, Normal, LogNormal))
+    if not is_ours or n < few or not _is_by_place(key):
+        values = distribution.draw(key, (n,))
+        return values if concrete(values) is None else np.asarray(values)
+    words, made = np.asarray(key_words(key)), []
+    for first in range(0, n, _AT_ONCE):
+        start = np.array([*words, first >> 32, first & (2**32 - 1)], np.uint32)
+        own = jax.random.wrap_key_data(as_array(start), impl=_threefry_from())
+        some = distribution.draw(own, (_AT_ONCE,))
+        if concrete(some) is None:  # a parameter is traced
+            return distribution.draw(key, (n,))
+        made.append(np.asarray(some))
+    return np.concatenate(made)[:n] if made else np.empty(0, real_dtype())
+
+
+def _is_by_place(key: Array) -> bool:
+    """Whether each number that JAX draws with a key is a function of the key and of its place."""
+    if not getattr(jax.config, "jax_threefry_partitionable", False):
+        return False
+    is_typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return str(jax.random.key_impl(key)) == "threefry2x32" if is_typed else key.shape == (2,)
+
+
+@functools.cache
+def _threefry_from() -> Any:
+    """JAX's Threefry from some place on: its keys are two words, and the place in two more."""
+
+    def bits(key: Array, width: int, shape: tuple[int, ...]) -> Array:
+        (n,), dtype = shape, np.dtype(f"uint{width}")
+        low = key[3] + jnp.arange(n, dtype=jnp.uint32)
+        high = key[2] + (low < key[3]).astype(jnp.uint32)  # where the sum went round
+        first, second = threefry_by_loop(key[:2], high, low)
+        if width == 32:
+            return first ^ second
+        return (first.astype(dtype) << dtype.type(32)) | second.astype(dtype)
+
+    def none(*_: Any) -> Array:
+        raise NotImplementedError("such a key is drawn with once")
+
+    return define_prng_impl(
+        key_shape=(4,), seed=none, split=none, random_bits=bits, fold_in=none, name="threefry_from"
+    )

@@ -4,13 +4,12 @@ import operator
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
 from jsnn._draw import CHUNK, check_n_edges, index_dtype
-from jsnn._math import shortened
+from jsnn._math import as_array, shortened
 
 
 class Edges(eqx.Module):
@@ -86,7 +85,7 @@ def sort_edges(
                     key = (key >> 16 * digit).astype(np.uint16)  # wraps to the low half
                 last = end == 0 and digit == n_digits - 1
                 columns = _sort_by(key, columns[last:])  # after it nobody needs the sources
-    edges = Edges(jnp.asarray(columns[-1 - with_order]), jnp.asarray(row_ptr), n_pre, n_post)
+    edges = Edges(as_array(columns[-1 - with_order]), as_array(row_ptr), n_pre, n_post)
     return edges, columns[-1] if with_order else None
 
 
@@ -103,7 +102,7 @@ def between(edges: Edges, pre: tuple[int, int], post: tuple[int, int]) -> tuple[
     n_pre, n_post = pre[1] - pre[0], post[1] - post[0]
     own_row_ptr = upto[row_ptr[pre[0] : pre[1] + 1]].astype(np.int32)
     own_post = (targets[chosen] - post[0]).astype(narrow(n_post))
-    part = Edges(jnp.asarray(own_post), jnp.asarray(own_row_ptr), n_pre, n_post)
+    part = Edges(as_array(own_post), as_array(own_row_ptr), n_pre, n_post)
     return part, np.flatnonzero(chosen)
 
 

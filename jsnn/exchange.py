@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jsnn._math import NEVER, check_scalar, plain, real_dtype, whole_steps
+from jsnn._math import NEVER, as_array, check_scalar, plain, real_dtype, whole_steps
 from jsnn._system import Current
 from jsnn.coupling import Coupled
 from jsnn.population import Coefficients, Moved, Population, PopulationState
@@ -113,7 +113,7 @@ class Relaxation(eqx.Module):
     @classmethod
     def begin(cls, exchange: WaveformRelaxation, n: Mapping[str, int], dt: float) -> "Relaxation":
         shape = (exchange.window(dt), exchange.order + 1)
-        waves = {name: jnp.asarray(np.zeros((*shape, m), real_dtype())) for name, m in n.items()}
+        waves = {name: as_array(np.zeros((*shape, m), real_dtype())) for name, m in n.items()}
         none = jnp.asarray(np.int32(0))
         zero = jnp.asarray(np.zeros((), real_dtype()))
         return cls(waves, none, none, zero, jnp.asarray(np.int32(NEVER)))

@@ -28,7 +28,7 @@ from jax.typing import ArrayLike
 from jsnn._math import (
     as_real,
     check_name,
-    check_number,
+    check_parameter,
     concrete,
     exprel,
     filled,
@@ -49,7 +49,7 @@ class Linear(eqx.Module):
     eps: Array
 
     def __init__(self, eps: ArrayLike = 0.7):
-        check_number("eps", eps, low=0.0, strict=True)
+        check_parameter("eps", eps, low=0.0, strict=True)
         self.eps = as_real(eps)
 
     def prepare(self) -> "Linear":
@@ -67,8 +67,8 @@ class Gaussian(eqx.Module):
     eps: Array
 
     def __init__(self, eta: ArrayLike = 0.1, eps: ArrayLike = 0.7):
-        check_number("eta", eta)
-        check_number("eps", eps)
+        check_parameter("eta", eta)
+        check_parameter("eps", eps)
         self.eta, self.eps = as_real(eta), as_real(eps)
         a, b = concrete(self.eta), concrete(self.eps)
         if a is None or b is None or (a.ndim and b.ndim and a.shape != b.shape):
@@ -98,8 +98,8 @@ class Sigmoid(eqx.Module):
     psi: Array
 
     def __init__(self, eps: ArrayLike = 0.7, psi: ArrayLike = 0.1):
-        check_number("eps", eps)
-        check_number("psi", psi, low=0.0, strict=True)
+        check_parameter("eps", eps)
+        check_parameter("psi", psi, low=0.0, strict=True)
         self.eps, self.psi = as_real(eps), as_real(psi)
 
     def prepare(self) -> "Sigmoid":
@@ -143,8 +143,8 @@ class SynapticElements(eqx.Module):
         self.curve = Linear() if curve is None else curve
         if not isinstance(self.curve, Curve):
             raise TypeError(f"curve={curve!r} is no growth curve; give one, as Gaussian()")
-        check_number("growth_rate", growth_rate)
-        check_number("tau_vacant", tau_vacant, low=0.0)
+        check_parameter("growth_rate", growth_rate)
+        check_parameter("tau_vacant", tau_vacant, low=0.0)
         part = concrete(tau_vacant)
         if part is not None and np.any(part > 1):
             raise ValueError(f"tau_vacant={part} must be at most 1, a part of the vacant elements")
@@ -171,8 +171,8 @@ class Calcium(eqx.Module):
     def __init__(
         self, tau_ca: ArrayLike = 10000.0, beta_ca: ArrayLike = 0.001, as_nest: bool = False
     ):
-        check_number("tau_ca", tau_ca, low=0.0, strict=True)
-        check_number("beta_ca", beta_ca, low=0.0, strict=True)
+        check_parameter("tau_ca", tau_ca, low=0.0, strict=True)
+        check_parameter("beta_ca", beta_ca, low=0.0, strict=True)
         if not isinstance(as_nest, (bool, np.bool_)):
             raise TypeError(f"as_nest={as_nest!r}; give True or False")
         self.tau_ca, self.beta_ca = as_real(tau_ca), as_real(beta_ca)

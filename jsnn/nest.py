@@ -94,7 +94,8 @@ Every neuron takes calcium and synaptic elements, which it has if any of these i
 projections, and its `structural_plasticity_update_interval` that of `Network(..., rewiring=...)`;
 see `jsnn.rewire`.
 
-Each is a scalar or `[n]`; what holds at the start may also be a distribution to draw from. As in
+Each is a scalar, `[n]`, or a distribution of `jsnn.distributions`, which a network draws from (not
+`C_m` and `g_L` of the `iaf_cond` models, whose ratio is taken). As in
 NEST, `V_m` stays at its default where only `E_L` is given. The names of the recorded states differ:
 `V_m` is `"v"`, `I_syn_ex` is `"ex.i"`, `g_ex` is `"ex.g"`, `Act_m` is `"m"`, `Ca_astro` is `"ca"`.
 

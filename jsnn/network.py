@@ -23,6 +23,7 @@ from jsnn._build import build, build_junctions, build_slow
 from jsnn._divide import mesh_of, padded
 from jsnn._external import Input, external, pad_inputs, target
 from jsnn._math import (
+    as_array,
     check_key,
     check_scalar,
     concrete,
@@ -55,8 +56,9 @@ class Network(eqx.Module):
 
     - `populations`, `projections`, `inputs`: by name.
     - `dt`: ms.
-    - `key`: a PRNG key that edges and drawn weights and delays are made from; needed with
-      projections.
+    - `key`: a PRNG key that edges and drawn weights, delays and parameters of cells are made from;
+      needed with projections and where anything is drawn. What is drawn for a population depends on
+      the key, its name and that of the parameter only.
     - `couplings`: gap junctions and slow inward currents by name. Populations that gap junctions
       join advance together, with one solver, which is not `Exact()`.
     - `exchange`: how: `Joint()`, or `WaveformRelaxation()` as in NEST.
@@ -106,15 +108,12 @@ class Network(eqx.Module):
         inputs = {} if inputs is None else inputs
         couplings = {} if couplings is None else couplings
         check_kinds(populations, projections, inputs, couplings, rewiring, self.dt)
-        self.populations, self.inputs = dict(populations), dict(inputs)
         self.synapses, self.couplings, self.slow = {}, {}, {}
-        self.populations, self.inputs, *_ = self._checked_parts()
-        for name, source in self.inputs.items():
-            with named(f"input {name!r}"):
-                self.inputs[name] = source.on_grid(self.dt)
         if key is not None:
             check_key(key)
-        else:
+        self.populations, self.inputs = _drawn(populations, key, self.dt), dict(inputs)
+        self.populations, self.inputs, *_ = self._checked_parts()
+        if key is None:
             if projections or couplings:
                 raise ValueError("key is missing; give one, as jax.random.key(1), to draw with")
             key = jax.random.key(0)  # nothing is drawn
@@ -151,10 +150,13 @@ class Network(eqx.Module):
         if "_was_checked" in vars(self):  # no field: whatever is made of this network is new
             return self
         self._check_exchange()
+        populations, inputs, *others = self._checked_parts()
+        # Lists that differ in length share a program from here on
+        inputs = {name: source.lengthened() for name, source in inputs.items()}
         checked = eqx.tree_at(
             lambda n: (n.populations, n.inputs, n.synapses, n.couplings, n.slow),
             self,
-            self._checked_parts(),
+            (populations, inputs, *others),
         )
         same = zip(jax.tree.leaves(self), jax.tree.leaves(checked), strict=True)
         checked = self if all(before is after for before, after in same) else checked
@@ -254,13 +256,13 @@ class Network(eqx.Module):
         real, onto = real_dtype(), {name: {} for name in self.populations}
         for name, own in self.slow.items():
             target = own.parts[1][0]
-            onto[target][name] = jnp.asarray(np.zeros(self.populations[target].n, real))
+            onto[target][name] = as_array(np.zeros(self.populations[target].n, real))
         populations = _slow.holding(populations, onto)
         edges = {n: s.begin_store() for n, s in self.synapses.items() if s.grown is not None}
         growth = connect_first(self, {n: own.growth for n, own in populations.items()}, edges)
         populations = {n: replace(own, growth=growth[n]) for n, own in populations.items()}
         buffers = {
-            name: jnp.asarray(np.zeros((s.slots, self.populations[s.post[0]].n), real))
+            name: as_array(np.zeros((s.slots, self.populations[s.post[0]].n), real))
             for name, s in self.synapses.items()
         }
         releases = {
@@ -273,7 +275,7 @@ class Network(eqx.Module):
             *(start, key_words(run_key), populations, buffers, releases, status),
             self.begin_relaxation(),
             {
-                name: jnp.asarray(np.zeros((own.slots, self.populations[own.parts[0][0]].n), real))
+                name: as_array(np.zeros((own.slots, self.populations[own.parts[0][0]].n), real))
                 for name, own in self.slow.items()
             },
             edges,
@@ -400,3 +402,22 @@ class Network(eqx.Module):
     def part(self, address: str) -> tuple[str, int, int]:
         """`"cells.exc"` as (population, first cell, last cell exclusive)."""
         return locate(self.populations, address)
+
+
+def _drawn(
+    populations: Mapping[str, Population], key: Array | None, dt: float
+) -> dict[str, Population]:
+    """Populations with numbers in the place of distributions."""
+    made = {}
+    for name, population in populations.items():
+        with named(f"population {name!r}"):
+            if key is None and (names := population.to_draw):
+                raise ValueError(
+                    f"{', '.join(names)}: key is missing; give the network one, as "
+                    "key=jax.random.key(1), to draw with"
+                )
+            if key is not None:
+                own = jax.random.fold_in(key, zlib.crc32(f"population/{name}".encode()))
+                population = population.drawn(own, dt)
+        made[name] = population
+    return made

@@ -20,6 +20,7 @@ from jsnn._math import (
     check_number,
     concrete,
     filled,
+    named,
     real_dtype,
     remade,
     unknown,
@@ -33,10 +34,11 @@ from jsnn._population_checks import (
     check_growth,
     number_of_cells,
     solver_of,
+    state_names,
 )
 from jsnn._system import Current, System, receptors_after, vector_field
 from jsnn.adjoint import Kept, Path
-from jsnn.distributions import Distribution, is_distribution
+from jsnn.distributions import Distribution, drawn, is_distribution
 from jsnn.growth import Calcium, Growth, SynapticElements
 from jsnn.growth import Coefficients as GrowthCoefficients
 from jsnn.neurons import AdEx
@@ -82,7 +84,9 @@ class Population(eqx.Module):
 
     **Arguments:**
 
-    - `neuron`: the law and its parameters, each a scalar or `[n]`; of a neuron or an astrocyte.
+    - `neuron`: the law and its parameters, of a neuron or an astrocyte. Each, as those of receptors
+      and elements, is a scalar, `[n]`, or a distribution that a network draws from, once, when it
+      is built; drawn refractory times are rounded to whole steps.
     - `n`: the number of cells.
     - `receptors`: named filters of the arriving spikes.
     - `solver`: `Exact()` where the system is linear (default there), else `RK4()` (default),
@@ -168,7 +172,52 @@ class Population(eqx.Module):
     def states(self) -> list[str]:
         """The names of all states, as recorders and `initial` use them."""
         filters = [f"{name}.{s}" for name, r in self.receptors.items() for s in r.states]
-        return [*self.neuron.initial(), *filters, *self.growth.states]
+        return [*state_names(self.neuron), *filters, *self.growth.states]
+
+    @property
+    def to_draw(self) -> list[str]:
+        """The names of the parameters that are distributions."""
+        return [_name(path) for path, value in self._parameters() if is_distribution(value)]
+
+    def _parameters(self) -> list[tuple[Any, Any]]:
+        parts = (self.neuron, self.receptors, self.growth)
+        return jax.tree.leaves_with_path(parts, is_leaf=is_distribution)
+
+    def drawn(self, key: Array, dt: float) -> "Population":
+        """The same with numbers `[n]` in the place of distributions: a function of the key and of
+        the name of the parameter."""
+        if not self.to_draw:
+            return self
+        parts = (self.neuron, self.receptors, self.growth)
+
+        def numbers(path: Any, value: Any) -> Any:
+            if not is_distribution(value):
+                return value
+            own = jax.random.fold_in(key, zlib.crc32(_name(path).encode()))
+            return as_real(drawn(value, own, self.n))
+
+        parts = jax.tree_util.tree_map_with_path(numbers, parts, is_leaf=is_distribution)
+        with named("as drawn"):
+            neuron, growth = remade(parts[0]), remade(parts[2])
+            receptors = {name: remade(own) for name, own in parts[1].items()}
+        if "t_ref" in self.to_draw:
+            known = concrete(neuron.t_ref)
+            t_ref = neuron.t_ref if known is None else known.astype(np.float64)
+            round_ = jnp.rint if known is None else np.rint
+            neuron = eqx.tree_at(lambda own: own.t_ref, neuron, as_real(round_(t_ref / dt) * dt))
+        return eqx.tree_at(
+            lambda p: (p.neuron, p.receptors, p.growth),
+            self,
+            (neuron, receptors, growth),
+            is_leaf=is_distribution,
+        )
+
+    def _check_is_drawn(self) -> None:
+        if names := self.to_draw:
+            raise ValueError(
+                f"{', '.join(names)}: distributions in the place of parameters are drawn from when "
+                "a network is built, as jsnn.Network({'cells': population}, dt=0.1, key=key)"
+            )
 
     def part(self, name: str) -> tuple[int, int]:
         """First and last (exclusive) cell of a named slice; of all cells for the empty name."""
@@ -179,12 +228,13 @@ class Population(eqx.Module):
 
     def init(self, key: Array) -> PopulationState:
         """The state at the start, each leaf `[n]`; the key serves what is drawn."""
+        self._check_is_drawn()
         values = {f"{r}.{s}": 0.0 for r, f in self.receptors.items() for s in f.states}
         values = {**values, **self.neuron.initial()}
         for name, value in self.initial.items():
             if is_distribution(value):
                 own = jax.random.fold_in(key, zlib.crc32(name.encode()))
-                value = value.draw(own, (self.n,))
+                value = drawn(value, own, self.n)
                 check_number(f"initial[{name!r}], as drawn,", value, low=self._least(name))
             values[name] = value
         full = {name: filled(as_real(value), self.n) for name, value in values.items()}
@@ -202,6 +252,7 @@ class Population(eqx.Module):
 
         The constructors see what they are given; this sees what was put in its place since.
         """
+        self._check_is_drawn()
         receptors = {name: remade(receptor) for name, receptor in self.receptors.items()}
         # The dictionary as a whole: inside `tree_at` its values have another order
         self = eqx.tree_at(
@@ -235,6 +286,7 @@ class Population(eqx.Module):
 
     def prepare(self, dt: float) -> Coefficients:
         """Turn the parameters into coefficients, once, outside the loop over steps."""
+        self._check_is_drawn()
         system = System(self.neuron, self.receptors)
         zero = jnp.zeros((), real_dtype())
         example = {
@@ -382,3 +434,8 @@ class Population(eqx.Module):
             else:
                 receptors[name] = receptor.receive(receptors[name], amount)
         return replace(state, cell=cell, receptors=receptors)
+
+
+def _name(path: Any) -> str:
+    """Of a parameter in (neuron, receptors, growth): `"i_e"`, `"ex.tau"`, `"elements.axon.eps"`."""
+    return jax.tree_util.keystr(path[1:], simple=True, separator=".")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_number
+from jsnn._math import as_real, check_parameter
 
 Values = dict[str, Array]
 
@@ -130,9 +130,9 @@ Receptor = Delta | Exponential | Alpha
 
 
 def _parameters(tau: ArrayLike, e_rev: ArrayLike | None) -> tuple[Array, Array | None]:
-    check_number("tau", tau, low=0.0, strict=True)
+    check_parameter("tau", tau, low=0.0, strict=True)
     if e_rev is not None:
-        check_number("e_rev", e_rev)
+        check_parameter("e_rev", e_rev)
         e_rev = as_real(e_rev)
     return as_real(tau), e_rev
 

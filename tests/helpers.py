@@ -5,6 +5,8 @@ Weights that differ between edges are multiples of 1/8: their sums are exact in 
 deliveries that add in different orders can be compared bit for bit.
 """
 
+import contextlib
+
 import jax
 import numpy as np
 
@@ -19,6 +21,24 @@ from jsnn.release import Tsodyks, TsodyksMarkram
 from jsnn.solvers import RK4, Euler, Exact, ExponentialEuler, Splitting
 
 DT = 0.1
+
+_COMPILED = []  # one for each program that XLA was given
+
+
+def _listen(event, duration, **_):
+    if event == "/jax/core/compile/backend_compile_duration":
+        _COMPILED.append(duration)
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+@contextlib.contextmanager
+def compilations():
+    """A list that has one entry for each program compiled inside, when it is left."""
+    found, before = [], len(_COMPILED)
+    yield found
+    found.extend(_COMPILED[before:])
 
 
 def ramp(low, high, n):

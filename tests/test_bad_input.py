@@ -89,8 +89,16 @@ CASES = {
     "start None": (lambda: poisson(start=None), "'s'.*start=.*None"),
     "noise start": (lambda: network(NoiseCurrent("cells", start=None)), "start=.*None"),
     "counts": (lambda: run(record={"c": Counts("cells", None)}), "record 'c'.*every=.*None"),
-    "distribution": (lambda: LIF(tau_m=Uniform(10.0, 20.0)), "tau_m=Uniform.*not a number"),
-    "threshold": (lambda: LIF(v_th=Normal(-55.0, 1.0)), "v_th=Normal.*not a number"),
+    "distribution": (
+        lambda: jsnn.Network({"c": jsnn.Population(LIF(tau_m=Uniform(10.0, 20.0)), 3)}, dt=0.1),
+        "'c': tau_m: key is missing",
+    ),
+    "threshold": (
+        lambda: jsnn.Network(
+            {"c": jsnn.Population(LIF(v_th=Normal(-90.0, 1.0)), 3)}, dt=0.1, key=KEY
+        ),
+        "'c': as drawn: v_reset=-70.0 must be below v_th",
+    ),
     "ragged": (lambda: LIF(tau_m=[[1.0], [1.0, 2.0]]), "tau_m=.*not a number"),
     "a dictionary": (lambda: network(delay={"a": 1}), "delay=.*not a number"),
     "a class": (lambda: network(weight=Uniform), "weight=.*Uniform.*not a number"),

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import compilations
 from scipy import stats
 
 import jsnn
@@ -26,7 +27,6 @@ def sent(source, steps, low=0, high=N, key=KEY):
     """What an input sends in the given steps, `[steps, N]`."""
     target = Target(N, low, high)
     source = source.checked(DT, high - low)
-    source = source.on_grid(DT)
 
     @eqx.filter_jit
     def block(source, steps):
@@ -208,6 +208,147 @@ def test_spike_list_with_many_spikes_in_a_block_in_any_order():
 
 def test_empty_spike_list():
     assert not sent(SpikeList("a", [], np.empty(0, int), 1.0), np.arange(5)).any()
+
+
+def trains(n, seed):
+    """Of one trial: times (ms), cells and weights of so many spikes, in order of time."""
+    rng = np.random.default_rng(seed)
+    times, cells = rng.integers(1, 101, n) * DT, rng.integers(0, 3, n)
+    order = np.argsort(times, kind="stable")
+    return times[order].round(9), cells[order], rng.integers(1, 9, n) / 8
+
+
+def adding_up(source):
+    """Three membranes that add up what arrives, without leak and threshold."""
+    cells = jsnn.Population(LIF(tau_m=1e9, e_l=0.0, v_reset=-1.0, v_th=1e9), 3, {"x": Delta()})
+    return jsnn.Network({"a": cells}, inputs={"s": source}, dt=DT)
+
+
+def added_up(source, steps=100):
+    """What `SpikeList` makes of them, and what a `StepCurrent` of pA does (mV)."""
+    net = adding_up(source)
+    return jsnn.simulate(net, net.init(jax.random.key(0)), steps).state.populations["a"].cell["v"]
+
+
+def sums(times, cells, weight=1.0):
+    return np.bincount(cells, weight * np.ones(cells.size), 3)
+
+
+def run_up(source):
+    """The same by `run`."""
+    solution = jsnn.run(adding_up(source), 10.0, key=jax.random.key(0), progress=False)
+    return solution.state.populations["a"].cell["v"]
+
+
+@pytest.mark.parametrize(("way", "each"), [(added_up, True), (run_up, False)])
+def test_trials_with_their_own_spikes_share_a_program(way, each):
+    """Of few spikes and many, of none and of one, with one weight or one for each spike."""
+    lists = {n: trains(n, n) for n in (100, 0, 1, 37, 99, 256)}
+    given = {n: own if each else (*own[:2], 1.5) for n, own in lists.items()}
+    found = {100: way(SpikeList("a", *given[100]))}
+    with compilations() as compiled:
+        for n in list(given)[1:]:
+            found[n] = way(SpikeList("a", *given[n]))
+    assert not compiled
+    for n, own in found.items():
+        np.testing.assert_allclose(own, sums(*given[n]), rtol=1e-5)
+
+
+def test_lists_of_spikes_under_jit_and_vmap():
+    """In the place of others, and stacked: each is what it is alone, and so are the slopes."""
+    net = adding_up(SpikeList("a", [0.1], [0], 1.0, capacity=300))
+    data = [trains(n, n) for n in (3, 290, 0)]
+    lists = [SpikeList("a", *own, capacity=300).on_grid(DT) for own in data]
+
+    @jax.jit
+    def slopes(source):
+        def last(weight):
+            own = eqx.tree_at(lambda n: n.inputs["s"], net, source)
+            own = eqx.tree_at(lambda n: n.inputs["s"].weight, own, weight)
+            solution = jsnn.simulate(own, own.init(jax.random.key(0)), 100)
+            v = solution.state.populations["a"].cell["v"]
+            return v @ jnp.asarray([1.0, 10.0, 100.0]), v
+
+        return jax.grad(last, has_aux=True)(source.weight)
+
+    alone = [slopes(own) for own in lists]
+    assert slopes._cache_size() == 1
+    stacked = jax.tree.map(lambda *own: jnp.stack(own), *lists)
+    together = jax.jit(jax.vmap(slopes))(stacked)
+    for i, (times, cells, weight) in enumerate(data):
+        for slope, v in (alone[i], [own[i] for own in together]):
+            np.testing.assert_allclose(v, sums(times, cells, weight), rtol=1e-5)
+            assert slope.shape == (300,)
+            np.testing.assert_allclose(slope[: cells.size], 10.0**cells, rtol=1e-5)
+            assert not np.any(slope[cells.size :])
+
+
+def test_a_list_of_spikes_is_read_back_as_it_was_given():
+    times, cells, weight = trains(37, 0)
+    mixed = np.random.default_rng(0).permutation(37)
+    source = adding_up(SpikeList("a", times[mixed], cells[mixed], weight[mixed])).inputs["s"]
+    order = mixed[np.argsort(times[mixed], kind="stable")]
+    np.testing.assert_array_equal(source.times, times)
+    np.testing.assert_array_equal(source.cells, cells[order])
+    np.testing.assert_array_equal(source.weight, weight[order])
+    current = adding_up(StepCurrent("a", [1.0, 2.5, 4.0], [3.0, 2.0, 0.0])).inputs["s"]
+    np.testing.assert_array_equal(current.times, [1.0, 2.5, 4.0])
+    assert current.values.shape == (3,)
+
+
+def test_a_list_in_the_place_of_another_needs_no_other_call():
+    """And one whose times are steps of another dt is refused, not read in other steps."""
+    data = trains(40, 1)
+    net = eqx.tree_at(
+        lambda n: n.inputs["s"], adding_up(SpikeList("a", [0.1], [0], 1.0)), SpikeList("a", *data)
+    )
+    v = jsnn.simulate(net, net.init(jax.random.key(0)), 100).state.populations["a"].cell["v"]
+    np.testing.assert_allclose(v, sums(*data), rtol=1e-5)
+    for source in (SpikeList("a", *data), StepCurrent("a", [1.0], [1.0])):
+        on_grid = adding_up(source).inputs["s"]
+        with pytest.raises(ValueError, match="input 's': times were put on the grid of.* dt=0.1"):
+            jsnn.Network({"a": net.populations["a"]}, inputs={"s": on_grid}, dt=0.05)
+    with pytest.raises(TypeError, match=r"'s': times is traced.*on_grid\(dt\)"):
+        jax.jit(lambda own: added_up(eqx.tree_at(lambda s: s._times, SpikeList("a", *data), own)))(
+            data[0]
+        )
+    with pytest.raises(ValueError, match="capacity=39 has no room for 40 spikes; give at least 40"):
+        SpikeList("a", *data, capacity=39)
+
+
+def test_weights_of_a_traced_list_that_are_too_few_are_noticed():
+    """Nobody can count them before; where there are enough, they are those of the spikes."""
+    data = trains(40, 1)
+    net = adding_up(SpikeList("a", *data))
+
+    @jax.jit
+    def last(net, weight):
+        own = eqx.tree_at(lambda n: n.inputs["s"].weight, net, weight)
+        solution = jsnn.simulate(own, own.init(jax.random.key(0)), 100)
+        return solution.state.populations["a"].cell["v"], solution.status["a"]
+
+    v, status = last(net, 2 * data[2])
+    np.testing.assert_allclose(v, 2 * sums(*data), rtol=1e-5)
+    assert status == jsnn.NEVER
+    assert last(net, data[2][:30])[1] < jsnn.NEVER
+
+
+def test_currents_of_some_pieces_share_a_program():
+    """Against the integral of the pieces: v grows by i / c_m."""
+    given = {
+        3: ([1.0, 2.5, 4.0], [250.0, -500.0, 0.0]),
+        1: ([9.0], [250.0]),
+        8: (np.arange(8) + 0.5, np.arange(8) * 100.0),
+    }
+    found, compiled_for = {}, []
+    for n, (times, values) in given.items():
+        with compilations() as compiled:
+            found[n] = added_up(StepCurrent("a", times, values))
+        compiled_for.append(len(compiled))
+    assert compiled_for[0] and compiled_for[1:] == [0, 0]
+    for n, (times, values) in given.items():
+        wanted = np.sum(np.diff([*times, 10.0]) * values) / 250
+        np.testing.assert_allclose(found[n], wanted, rtol=1e-4)
 
 
 @pytest.mark.parametrize("time", [5000.3, 20000.7, 100000.1])

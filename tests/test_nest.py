@@ -276,8 +276,8 @@ def test_errors_have_the_names_of_nest():
         models.astrocyte_lr_1994(2, tau_ip3=1.0)
     with pytest.raises(ValueError, match="tau_IP3=.*must be above 0"):
         models.astrocyte_lr_1994(2, tau_IP3=0.0)
-    with pytest.raises(TypeError, match="I_e=.*may be distributions"):
-        models.iaf_psc_alpha(2, I_e=Uniform(0.0, 1.0))
+    with pytest.raises(TypeError, match="g_L=.*cannot be made of a distribution"):
+        models.iaf_cond_exp(2, g_L=Uniform(10.0, 20.0))
 
 
 def test_arrays_slices_solver_and_distributions():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_number
+from jsnn._math import as_real, check_parameter
 
 Values = dict[str, Array]
 _POSITIVE = (
@@ -57,11 +57,11 @@ class LiRinzel(eqx.Module):
     | `ratio_er_cyt` | volume of the ER to that of the cytosol | 1 | 0.185 |
     | `tau_ip3` | decay of IP3 | ms | 7142 |
 
-    Defaults are those of NEST's astrocyte_lr_1994. A parameter is a scalar or an array `[n]`.
-    States are `ip3` and `ca` (uM) and `h`, the part of IP3R that calcium does not inhibit; they
-    start at ip3_0, 0.073 and 0.793 unless the population says otherwise. In single precision and
-    steps of 0.1 ms, states come to rest within 0.004 (h) and 0.0006 uM (ip3, ca) of where they
-    should, and oscillating calcium stays within 0.002 uM for a minute.
+    Defaults are those of NEST's astrocyte_lr_1994. A parameter is a scalar, an array `[n]` or a
+    distribution. States are `ip3` and `ca` (uM) and `h`, the part of IP3R that calcium does not
+    inhibit; they start at ip3_0, 0.073 and 0.793 unless the population says otherwise. In single
+    precision and steps of 0.1 ms, states come to rest within 0.004 (h) and 0.0006 uM (ip3, ca) of
+    where they should, and oscillating calcium stays within 0.002 uM for a minute.
     """
 
     ca_tot: Array
@@ -103,7 +103,7 @@ class LiRinzel(eqx.Module):
     ):
         given = dict(locals())
         for name in self.__dataclass_fields__:
-            check_number(name, given[name], low=0.0, strict=name in _POSITIVE)
+            check_parameter(name, given[name], low=0.0, strict=name in _POSITIVE)
         self.ca_tot, self.ip3_0 = as_real(ca_tot), as_real(ip3_0)
         self.kd_ip3_1, self.kd_ip3_2 = as_real(kd_ip3_1), as_real(kd_ip3_2)
         self.kd_act, self.kd_inh = as_real(kd_act), as_real(kd_inh)

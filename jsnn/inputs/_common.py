@@ -12,8 +12,9 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_number
+from jsnn._math import NEVER, as_array, as_real, check_number, concrete, known, whole_steps_array
 from jsnn._random import TILE
 
 
@@ -23,6 +24,60 @@ def with_arrays(source: Any, *names: str) -> Any:
         check_number(name, getattr(source, name))
     values = [as_real(getattr(source, name)) for name in names]
     return eqx.tree_at(lambda s: [getattr(s, name) for name in names], source, values)
+
+
+def room(n: int, least: int) -> int:
+    """How long a list of n is kept, with what never comes at its end, so that lists of many lengths
+    share a program: a power of two, and from 65,536 on one of four sizes up to the next."""
+    size = max(n, least) - 1
+    step = 1 << max(size.bit_length() - (0 if size < 2**16 else 3), 0)
+    return -(-(size + 1) // step) * step
+
+
+def lengthened(values: ArrayLike, size: int, fill: ArrayLike) -> Array:
+    """The same along its first axis with `fill` at the end, unless it is long enough. What is known
+    is made by NumPy: JAX compiles a program for every length."""
+    missing = size - np.shape(values)[0]
+    if missing <= 0:
+        return values if isinstance(values, Array) else as_array(values)
+    ends = [(0, missing), *[(0, 0)] * (np.ndim(values) - 1)]
+    own = concrete(values)
+    if own is None:
+        return jnp.pad(jnp.asarray(values), ends, constant_values=fill)
+    return as_array(np.pad(own, ends, constant_values=fill))
+
+
+def steps_of(times: Any, dt: float, *, least: int = 0) -> np.ndarray:
+    """Times (ms) as steps, in double precision: float32 would lose late ones."""
+    if concrete(times) is None:
+        raise TypeError(
+            "times is traced; they are put on the grid of the network's steps on the host: give "
+            "source.on_grid(dt) in the place of the source"
+        )
+    return whole_steps_array("times", times, dt, least=least).astype(np.int32)
+
+
+def check_grid(dt: float | None, other: float) -> None:
+    """Raise where times that are steps of dt already are to be those of another."""
+    if dt is not None and dt != other:
+        raise ValueError(
+            f"times were put on the grid of steps of dt={dt:g} ms, and dt={other:g} ms here; give "
+            "an input made anew"
+        )
+
+
+def n_before_never(steps: Any) -> int | None:
+    """How many steps of a lengthened list there are; None where it is traced."""
+    own = concrete(steps)
+    return None if own is None else int(np.count_nonzero(own != NEVER))
+
+
+def times_of(times: Any, steps: Any, dt: float | None) -> np.ndarray:
+    """The times (ms) of a list, before or after it was put on a grid."""
+    if steps is None or dt is None:
+        return known("times", times)
+    own = known("times", steps)
+    return np.round(own[own != NEVER].astype(np.float64) * dt, 9)
 
 
 class Cells(NamedTuple):

@@ -7,16 +7,31 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jsnn._math import (
+    NEVER,
     as_real,
     check_cells,
     check_number,
+    concrete,
     known,
     plain,
     whole_steps,
-    whole_steps_array,
 )
 from jsnn._random import cell_words, normal
-from jsnn.inputs._common import Cells, Prepared, Target, with_arrays, within
+from jsnn.inputs._common import (
+    Cells,
+    Prepared,
+    Target,
+    check_grid,
+    lengthened,
+    n_before_never,
+    room,
+    steps_of,
+    times_of,
+    with_arrays,
+    within,
+)
+
+_SHORTEST = 8  # pieces: what fewer than these are kept as
 
 
 class StepCurrent(eqx.Module):
@@ -29,13 +44,17 @@ class StepCurrent(eqx.Module):
       `values[j]`, and 0 before `times[0]`.
     - `values`: pA, `[k]`, or `[k, n]` with one column for each target cell.
     - `delay`: ms, added to the times. NEST's generators have 1 ms by default.
+
+    `times` can be read back. Currents `[k]` of at most 8, 16, 32, ... pieces share a compiled
+    program of `run` and `simulate`; `values` keep the shape that they are given in.
     """
 
-    times: np.ndarray | None  # until a network gives them its grid
-    steps: Array | None
+    _times: np.ndarray | None  # until a network gives them its grid
+    _steps: Array | None  # at their end, if there is one value at a time, is what never comes
     values: Array
     target: str = eqx.field(static=True)
     delay: float = eqx.field(static=True)
+    dt: float | None = eqx.field(static=True)
 
     def __init__(self, target: str, times: ArrayLike, values: ArrayLike, *, delay: float = 0.0):
         check_number("times", times, low=0.0)
@@ -50,35 +69,61 @@ class StepCurrent(eqx.Module):
             )
         if np.any(np.diff(times) <= 0):
             raise ValueError(f"times={times} must increase")
-        self.times, self.steps, self.values = times, None, values
-        self.target, self.delay = target, plain(delay)
+        self._times, self._steps, self.values = times, None, values
+        self.target, self.delay, self.dt = target, plain(delay), None
+
+    @property
+    def times(self) -> np.ndarray:
+        """ms, `[k]`."""
+        return times_of(self._times, self._steps, self.dt)
 
     def checked(self, dt: float, n: int) -> "StepCurrent":
+        self = self.on_grid(dt)
         whole_steps("delay", self.delay, dt)
         self = with_arrays(self, "values")
-        k = np.size(self.times if self.steps is None else self.steps)
-        if self.values.shape not in ((k,), (k, n)):
+        assert self._steps is not None
+        size, k = self._steps.size, n_before_never(self._steps)
+        length, *columns = self.values.shape or (size + 1,)
+        fits = length <= size if k is None else length in (k, size)
+        if not fits or columns not in ([], [n]):
+            k = size if k is None else k
             raise ValueError(f"values has shape {self.values.shape}; give ({k},) or ({k}, {n})")
         return self
 
-    def on_grid(self, dt: float) -> "StepCurrent":
-        """The same with its times as steps, in double precision: float32 would lose late ones."""
-        if self.times is None:
+    def lengthened(self) -> "StepCurrent":
+        """The same with known values as many as times are kept."""
+        if self._steps is None or self.values.ndim != 1 or concrete(self.values) is None:
             return self
-        whole = whole_steps_array("times", self.times, dt)
-        if np.any(np.diff(whole) <= 0):
-            raise ValueError(f"times={self.times}: two of them fall on one step of dt={dt:g} ms")
-        steps = jnp.asarray(whole, jnp.int32)
-        return eqx.tree_at(
-            lambda s: (s.times, s.steps), self, (None, steps), is_leaf=lambda x: x is None
+        values = lengthened(self.values, self._steps.size, 0)
+        return eqx.tree_at(lambda s: s.values, self, values)
+
+    def on_grid(self, dt: float) -> "StepCurrent":
+        """The same for a network of steps of dt."""
+        check_grid(self.dt, dt)
+        if self._times is None:
+            return self
+        steps = steps_of(self._times, dt)
+        if np.any(np.diff(steps) <= 0):
+            raise ValueError(f"times={self._times}: two of them fall on one step of dt={dt:g} ms")
+        size = room(steps.size, _SHORTEST) if self.values.ndim == 1 else steps.size
+        made = eqx.tree_at(
+            lambda s: (s._times, s._steps),
+            self,
+            (None, lengthened(steps, size, NEVER)),
+            is_leaf=lambda x: x is None,
         )
+        object.__setattr__(made, "dt", dt)
+        return made
 
     def prepare(self, dt: float, target: Target) -> Prepared:
-        assert self.steps is not None, "a network puts its inputs on the grid"
-        values = self.values if self.values.ndim == 2 else self.values[:, None]
-        values = within(values, target)
+        assert self._steps is not None, "a network puts its inputs on the grid"
+        steps = self._steps + whole_steps("delay", self.delay, dt)
+        steps = jnp.where(self._steps == NEVER, NEVER, steps)
+        # Of a traced list nobody can tell how many there should be; too few will be noticed
+        values = lengthened(self.values, steps.size, jnp.nan)
+        values = within(values if values.ndim == 2 else values[:, None], target)
         values = jnp.concatenate([jnp.zeros_like(values[:1]), values])
-        return Prepared(values, self.steps + whole_steps("delay", self.delay, dt))
+        return Prepared(values, steps)
 
     def block(
         self, prepared: Prepared, key: Array, steps: Array, cells: Cells, target: Target, dt: float
@@ -136,7 +181,7 @@ class NoiseCurrent(eqx.Module):
         check_number("std", self.std, low=0.0)
         return self
 
-    def on_grid(self, dt: float) -> "NoiseCurrent":
+    def lengthened(self) -> "NoiseCurrent":
         return self
 
     def prepare(self, dt: float, target: Target) -> Prepared:

@@ -142,7 +142,7 @@ class Poisson(eqx.Module):
                 f"rate is a function that returns shape {made.shape}; return a scalar or ({n},)"
             )
 
-    def on_grid(self, dt: float) -> "Poisson":
+    def lengthened(self) -> "Poisson":
         return self
 
     def _counts(self, dt: float) -> tuple[int, int]:

@@ -11,6 +11,8 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jsnn._math import (
+    NEVER,
+    as_array,
     as_real,
     check_cells,
     check_number,
@@ -18,9 +20,21 @@ from jsnn._math import (
     known,
     plain,
     whole_steps,
-    whole_steps_array,
 )
-from jsnn.inputs._common import Cells, Prepared, Target, with_arrays
+from jsnn.inputs._common import (
+    Cells,
+    Prepared,
+    Target,
+    check_grid,
+    lengthened,
+    n_before_never,
+    room,
+    steps_of,
+    times_of,
+    with_arrays,
+)
+
+_AT_ONCE = 256  # spikes: a block mostly holds few of a long list
 
 
 class SpikeList(eqx.Module):
@@ -34,17 +48,31 @@ class SpikeList(eqx.Module):
     - `cells`: index of the target cell of each, `[n_spikes]`, counted from the target's first.
     - `weight`: a scalar, or `[n_spikes]`.
     - `delay`: ms.
+    - `capacity`: for how many spikes there is room, at least as many as there are. If left out, the
+      least of 256, 512, 1,024, ... that is enough (beyond 65,536 steps are a quarter of that).
 
-    Of the weights there are gradients of first order, in reverse mode.
+    `times` and `cells` can be read back, and are in the order of time. Lists with room for as many
+    spikes share a compiled program, of `run`, `simulate` and whatever else takes the network. To
+    replace one in a network, give another to `equinox.tree_at`; inside `jit` or `vmap`, or to stack
+    several, `source.on_grid(dt)`:
+
+        trials = [SpikeList("cells", *spikes, 1.0, capacity=4096).on_grid(dt) for spikes in data]
+        stacked = jax.tree.map(lambda *own: jnp.stack(own), *trials)
+
+    Of the weights there are gradients of first order, in reverse mode. Weights of each spike keep
+    the length that they are given in; with a `capacity` they are `[capacity]` from the network on,
+    and 0 where there is no spike.
     """
 
-    times: np.ndarray | None  # until a network gives them its grid
-    steps: Array | None
-    cells: Array
+    _times: np.ndarray | None  # until a network gives them its grid
+    _steps: Array | None  # at their end, and that of `_cells`, is what never comes
+    _cells: Array
     weight: Array
     target: str = eqx.field(static=True)
     receptor: str | None = eqx.field(static=True)
     delay: float = eqx.field(static=True)
+    capacity: int | None = eqx.field(static=True)
+    dt: float | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -55,6 +83,7 @@ class SpikeList(eqx.Module):
         receptor: str | None = None,
         *,
         delay: float = 0.0,
+        capacity: int | None = None,
     ):
         check_number("times", times, low=0.0, strict=True)
         check_number("cells", cells)
@@ -66,44 +95,86 @@ class SpikeList(eqx.Module):
             raise ValueError(f"times {times.shape} and cells {cells.shape}: give two equal lists")
         if np.any(np.abs(cells.astype(np.float64)) >= 2**31):  # they are kept as int32
             raise ValueError(f"cells holds {cells.min()}..{cells.max()}; give fewer than 2**31")
-        weight = as_real(weight)
+        if capacity is not None:
+            if isinstance(capacity, bool) or not isinstance(capacity, (int, np.integer)):
+                raise TypeError(f"capacity={capacity!r} is not an integer; give room for spikes")
+            if capacity < max(times.size, 1):
+                raise ValueError(
+                    f"capacity={capacity} has no room for {times.size} spikes; give at least "
+                    f"{max(times.size, 1)}"
+                )
+            capacity = int(capacity)
         check_cells("weight", weight, times.size)
         order = np.argsort(times, kind="stable")
-        self.times, self.steps = times[order], None
-        self.cells = jnp.asarray(cells[order], jnp.int32)
-        self.weight = weight[order] if weight.ndim else weight
+        self._times, self._steps = times[order], None
+        self._cells = as_array(cells[order].astype(np.int32))
+        if np.ndim(weight):
+            own = concrete(weight)
+            weight = as_real(weight)[order] if own is None else own[order]
+        self.weight = as_real(weight)
         self.target, self.receptor, self.delay = target, receptor, plain(delay)
+        self.capacity, self.dt = capacity, None
+
+    @property
+    def times(self) -> np.ndarray:
+        """ms, `[n_spikes]`, in increasing order."""
+        return times_of(self._times, self._steps, self.dt)
+
+    @property
+    def cells(self) -> np.ndarray:
+        """The target cell of each spike, `[n_spikes]`, in the order of `times`."""
+        return known("cells", self._cells)[: self.times.size]
 
     def checked(self, dt: float, n: int) -> "SpikeList":
+        self = self.on_grid(dt)
         whole_steps("delay", self.delay, dt)
         self = with_arrays(self, "weight")
-        check_cells("weight", self.weight, self.cells.shape[0])
-        cells = concrete(self.cells)
-        if cells is not None and cells.size and not (0 <= cells.min() and cells.max() < n):
+        size, n_spikes = self._cells.shape[0], n_before_never(self._steps)
+        if n_spikes is None and self.weight.ndim == 1:
+            n_spikes = min(self.weight.size, size)  # nobody can tell
+        if self.weight.shape != (size,):
+            check_cells("weight", self.weight, size if n_spikes is None else n_spikes)
+        cells = concrete(self._cells)
+        if cells is not None and not (0 <= cells.min() and cells.max() < n):
             raise ValueError(f"cells holds {cells.min()}..{cells.max()}; give 0..{n - 1}")
         return self
 
-    def on_grid(self, dt: float) -> "SpikeList":
-        """The same with its times as steps, in double precision: float32 would lose late ones."""
-        if self.times is None:
+    def lengthened(self) -> "SpikeList":
+        """The same with known weights of each spike as long as the list is kept."""
+        if not self.weight.ndim or concrete(self.weight) is None:
             return self
-        steps = jnp.asarray(whole_steps_array("times", self.times, dt, least=1), jnp.int32)
-        return eqx.tree_at(
-            lambda s: (s.times, s.steps), self, (None, steps), is_leaf=lambda x: x is None
+        weight = lengthened(self.weight, self._cells.shape[0], 0)
+        return eqx.tree_at(lambda s: s.weight, self, weight)
+
+    def on_grid(self, dt: float) -> "SpikeList":
+        """The same for a network of steps of dt."""
+        check_grid(self.dt, dt)
+        if self._times is None:
+            return self
+        steps = steps_of(self._times, dt, least=1)
+        size = room(steps.size, _AT_ONCE) if self.capacity is None else self.capacity
+        made = eqx.tree_at(
+            lambda s: (s._times, s._steps, s._cells),
+            self,
+            (None, lengthened(steps, size, NEVER), lengthened(self._cells, size, 0)),
+            is_leaf=lambda x: x is None,
         )
+        object.__setattr__(made, "dt", dt)
+        return made if self.capacity is None else made.lengthened()
 
     def prepare(self, dt: float, target: Target) -> Prepared:
-        assert self.steps is not None, "a network puts its inputs on the grid"
-        slots = self.steps - 1 + whole_steps("delay", self.delay, dt)
-        weight = jnp.broadcast_to(self.weight, slots.shape)
-        return Prepared((), (slots, self.cells + target.low, weight))
+        assert self._steps is not None, "a network puts its inputs on the grid"
+        slots = self._steps - 1 + whole_steps("delay", self.delay, dt)
+        slots = jnp.where(self._steps == NEVER, NEVER, slots)
+        # Of a traced list nobody can tell how many there should be; too few will be noticed
+        weight = lengthened(self.weight, slots.size, jnp.nan) if self.weight.ndim else self.weight
+        weight = jnp.broadcast_to(weight, slots.shape)
+        return Prepared((), (slots, self._cells + target.low, weight))
 
     def block(
         self, prepared: Prepared, key: Array, steps: Array, cells: Cells, target: Target, dt: float
     ) -> Array:
         slots, targets, weight = prepared.shared
-        if not slots.size:
-            return jnp.zeros((steps.shape[0], cells.n), weight.dtype)
         return _place(cells.n, weight, slots, targets - cells.first, steps)
 
     def overflow(self, prepared: Prepared, steps: Array, dt: float) -> Array:
@@ -151,7 +222,7 @@ def _over_spikes(
     """Call `add(out, begin, row, cell, here)` with the spikes of the given steps, some at a time:
     of those from number `begin` on their row, their cell, and whether they are meant."""
     first, last = jnp.searchsorted(slots, jnp.stack([steps[0], steps[-1] + 1]))
-    capacity = min(slots.shape[0], 256)  # at once: a block mostly holds few of a long list
+    capacity = min(slots.shape[0], _AT_ONCE)
     offsets = jnp.arange(capacity)
 
     def some(carry):

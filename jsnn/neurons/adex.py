@@ -6,10 +6,11 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_below, check_number
+from jsnn._math import as_real, check_below, check_parameter, concrete
 
 Values = dict[str, Array]
 
@@ -39,9 +40,9 @@ class AdEx(eqx.Module):
     | `a`, `b` | its coupling to the membrane, and its jump at a spike | nS, pA | 4, 80.5 |
     | `i_e` | constant current | pA | 0 |
 
-    Defaults are those of NEST's aeif_cond_alpha. A parameter is a scalar or an array `[n]`. States
-    are `v` (mV) and the adaptation current `w` (pA); they start at e_l and 0 unless the population
-    says otherwise.
+    Defaults are those of NEST's aeif_cond_alpha. A parameter is a scalar, an array `[n]` or a
+    distribution. States are `v` (mV) and the adaptation current `w` (pA); they start at e_l and 0
+    unless the population says otherwise.
 
     A solver moves them in coordinates in which the upstroke is smooth, so that steps need not be
     short in it and the time of a spike is found within the step. With q = 1 - s and
@@ -88,13 +89,13 @@ class AdEx(eqx.Module):
         i_e: ArrayLike = 0.0,
     ):
         for name, value in (("c_m", c_m), ("g_l", g_l), ("tau_w", tau_w)):
-            check_number(name, value, low=0.0, strict=True)
+            check_parameter(name, value, low=0.0, strict=True)
         for name, value in (("delta_t", delta_t), ("t_ref", t_ref)):
-            check_number(name, value, low=0.0)
+            check_parameter(name, value, low=0.0)
         for name, value in (("e_l", e_l), ("v_th", v_th), ("a", a), ("b", b), ("i_e", i_e)):
-            check_number(name, value)
-        check_number("v_peak", v_peak)
-        check_number("v_reset", v_reset)
+            check_parameter(name, value)
+        check_parameter("v_peak", v_peak)
+        check_parameter("v_reset", v_reset)
         self.c_m, self.g_l, self.e_l = as_real(c_m), as_real(g_l), as_real(e_l)
         self.v_th, self.delta_t = as_real(v_th), as_real(delta_t)
         self.v_peak, self.v_reset = as_real(v_peak), as_real(v_reset)
@@ -103,8 +104,10 @@ class AdEx(eqx.Module):
         check_below("v_th", self.v_th, "v_peak", self.v_peak, strict=False)
         check_below("v_reset", self.v_reset, "v_peak", self.v_peak)
         # Where there is no upstroke it fires at v_th, and would at every step
-        flat = jnp.where(self.delta_t == 0, self.v_th, jnp.inf)
-        check_below("v_reset", self.v_reset, "v_th", flat, why=", as delta_t is 0")
+        sharpness, threshold = concrete(self.delta_t), concrete(self.v_th)
+        if sharpness is not None and threshold is not None:
+            flat = np.where(sharpness == 0, threshold, np.inf)
+            check_below("v_reset", self.v_reset, "v_th", flat, why=", as delta_t is 0")
 
     @property
     def is_linear(self) -> bool:

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jsnn._math import (
     as_real,
     check_name,
-    check_number,
+    check_parameter,
     concrete,
     inverse_exprel,
     shortened,
@@ -46,8 +46,8 @@ class Linoid(eqx.Module):
 
     def __init__(self, a: ArrayLike, v_0: ArrayLike, s: ArrayLike):
         self.a, self.v_0, self.s = _kinetics(a, v_0, s, low=None)
-        known = concrete(self.a * self.s)
-        if known is not None and np.any(known < 0):
+        known = concrete(self.a), concrete(self.s)
+        if known[0] is not None and known[1] is not None and np.any(known[0] * known[1] < 0):
             raise ValueError(f"a={a} and s={s} make a negative rate; give them the same sign")
 
     def __call__(self, v: Array) -> Array:
@@ -106,8 +106,8 @@ class Channel(eqx.Module):
     gates: dict[str, Gate]
 
     def __init__(self, g: ArrayLike, e: ArrayLike, gates: Mapping[str, Gate]):
-        check_number("g", g, low=0.0)
-        check_number("e", e)
+        check_parameter("g", g, low=0.0)
+        check_parameter("e", e)
         if not isinstance(gates, Mapping):
             raise TypeError(f"gates={shortened(gates)} is not a dictionary; give names")
         for name, gate in gates.items():
@@ -141,9 +141,10 @@ class HodgkinHuxley(eqx.Module):
     | `i_e` | constant current | pA |
     | `v_th` | least potential of a spike | mV |
 
-    A parameter is a scalar or an array `[n]`, those of channels, gates and rates too. States are
-    `v` (mV) and each gate by its name. `interneuron` and `squid` make published cells. Where the
-    population gives another v at the start, gates still start at the equilibrium of v_0.
+    A parameter is a scalar, an array `[n]` or a distribution, those of channels, gates and rates
+    too. States are `v` (mV) and each gate by its name. `interneuron` and `squid` make published
+    cells. Where the population gives another v at the start, gates still start at the equilibrium
+    of v_0.
     """
 
     channels: dict[str, Channel]
@@ -182,11 +183,11 @@ class HodgkinHuxley(eqx.Module):
                         "give another"
                     )
                 seen[gate] = name
-        check_number("c_m", c_m, low=0.0, strict=True)
-        check_number("g_l", g_l, low=0.0)
-        check_number("t_ref", t_ref, low=0.0)
+        check_parameter("c_m", c_m, low=0.0, strict=True)
+        check_parameter("g_l", g_l, low=0.0)
+        check_parameter("t_ref", t_ref, low=0.0)
         for name, value in (("e_l", e_l), ("v_0", v_0), ("i_e", i_e), ("v_th", v_th)):
-            check_number(name, value)
+            check_parameter(name, value)
         self.channels = dict(channels)
         self.c_m, self.g_l, self.e_l = as_real(c_m), as_real(g_l), as_real(e_l)
         self.v_0, self.t_ref = as_real(v_0), as_real(t_ref)
@@ -303,9 +304,9 @@ class HodgkinHuxley(eqx.Module):
 def _kinetics(
     a: ArrayLike, v_0: ArrayLike, s: ArrayLike, low: float | None = 0.0
 ) -> tuple[Array, Array, Array]:
-    check_number("a", a, low=low)
-    check_number("v_0", v_0)
-    check_number("s", s)
+    check_parameter("a", a, low=low)
+    check_parameter("v_0", v_0)
+    check_parameter("s", s)
     slope = concrete(s)
     if slope is not None and np.any(slope == 0):
         raise ValueError(f"s={s} is 0; give the mV in which the rate grows e-fold")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_below, check_number
+from jsnn._math import as_real, check_below, check_parameter
 
 Values = dict[str, Array]
 
@@ -29,8 +29,8 @@ class LIF(eqx.Module):
     | `t_ref` | refractory time, whole steps | ms | 2 |
     | `i_e` | constant current | pA | 0 |
 
-    Defaults are those of NEST's iaf_psc_alpha. A parameter is a scalar or an array `[n]`. The state
-    is `v` (mV); it starts at e_l unless the population says otherwise.
+    Defaults are those of NEST's iaf_psc_alpha. A parameter is a scalar, an array `[n]` or a
+    distribution. The state is `v` (mV); it starts at e_l unless the population says otherwise.
     """
 
     tau_m: Array
@@ -52,11 +52,11 @@ class LIF(eqx.Module):
         t_ref: ArrayLike = 2.0,
         i_e: ArrayLike = 0.0,
     ):
-        check_number("tau_m", tau_m, low=0.0, strict=True)
-        check_number("c_m", c_m, low=0.0, strict=True)
-        check_number("t_ref", t_ref, low=0.0)
+        check_parameter("tau_m", tau_m, low=0.0, strict=True)
+        check_parameter("c_m", c_m, low=0.0, strict=True)
+        check_parameter("t_ref", t_ref, low=0.0)
         for name, value in (("e_l", e_l), ("v_th", v_th), ("v_reset", v_reset), ("i_e", i_e)):
-            check_number(name, value)
+            check_parameter(name, value)
         check_below("v_reset", v_reset, "v_th", v_th, why=", or the cell fires at every step")
         self.tau_m, self.c_m, self.e_l = as_real(tau_m), as_real(c_m), as_real(e_l)
         self.v_th, self.v_reset = as_real(v_th), as_real(v_reset)
