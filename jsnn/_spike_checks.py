@@ -108,4 +108,6 @@ def spikes(times: ArrayLike, index: ArrayLike) -> tuple[Floats, Ints]:
 def as_path(path: Any, name: str = "path") -> Path:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"{name} is {shortened(path)}; it must be the name of a file.")
+    if not str(path) or "\0" in str(path):
+        raise ValueError(f"{name} is {shortened(path)}; it must be the name of a file.")
     return Path(path)
