@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jsnn._math import shortened
+from jsnn._math import plain, shortened
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -23,7 +23,7 @@ Ints = NDArray[np.integer]
 def number(name: str, value: Any, unit: str = "ms", *, positive: bool = False) -> float:
     """One finite number; an array without dimensions counts as one."""
     right = f"it must be a {'positive' if positive else 'finite'} number of {unit}."
-    scalar = value.item() if getattr(value, "shape", None) == () else value
+    scalar = plain(value) if getattr(value, "shape", None) == () else value
     if isinstance(scalar, bool) or not isinstance(scalar, Real):
         raise TypeError(f"{name} is {shortened(value)}; {right}")
     try:
