@@ -112,6 +112,16 @@ def check_number(
         raise ValueError(f"{name}={_show(array[()])} must be at least {low:g}")
 
 
+def check_threshold(name: str, value: Any) -> None:
+    """Raise unless every element is a number or infinite, which is NEST's idiom for a membrane that
+    never fires."""
+    check_number(name, value, finite=False)
+    if (array := _numbers(name, value)) is not None and np.any(array == -np.inf):
+        raise ValueError(
+            f"{name}={_show(array)}: give finite numbers, or infinity for no threshold"
+        )
+
+
 def check_below(low: str, a: Any, high: str, b: Any, *, strict: bool = True, why: str = "") -> None:
     """Raise unless each element of a is below that of b (at most, unless `strict`)."""
     known = concrete(a), concrete(b)
