@@ -62,16 +62,17 @@ def run(
       process at a time may use it. Files that are damaged are set aside with a warning, and the
       run goes on from what is whole.
 
-    `stats` has `compile_s`, `run_s`, `segments`, and `spikes` by population.
+    `stats` has `compile_s`, `run_s`, `segments`, `spikes` by population, and `relaxation` where
+    there is waveform relaxation.
 
     Where a growing projection runs out of room, the segment is run once more with more of it,
     which compiles anew and changes no number.
 
-    Raises `FloatingPointError` for a state that is not finite and `ValueError` for a rate beyond
-    its bound, at the end of the segment in which it happened, with the place and the time; and for
-    a state in which that has happened before. Of a checkpoint: `ValueError` for one that another
-    process uses, or that is of another run, with what differs; `OSError`, with the path and the
-    bytes that it takes, where it cannot be written.
+    Raises `FloatingPointError` for a state that is not finite, and `ValueError` for a rate beyond
+    its bound or a waveform relaxation that does not converge, at the end of the segment in which it
+    happened, with the place and the time; and for a state in which that has happened before. Of a
+    checkpoint: `ValueError` for one that another process uses, or that is of another run, with what
+    differs; `OSError`, with the path and the bytes that it takes, where it cannot be written.
 
     An interruption (Ctrl-C) takes effect once the device is done with the segment, which is then
     kept, or JAX with the compilation; a second one at once.

@@ -24,6 +24,7 @@ import pytest
 import jsnn
 from jsnn import _checkpoint, _files
 from jsnn._content import digest
+from jsnn._interrupts import between_calls
 from jsnn.connect import FixedIndegree
 from jsnn.inputs import Poisson
 from jsnn.neurons import LIF
@@ -404,6 +405,36 @@ def test_ctrl_c_while_compiling(tmp_path):
     call = functools.partial(run, network, tmp_path, record=record, segment=10.0)
     assert interrupted(call, 0.1)
     assert len(call().records["spikes"].index) == 7
+
+
+def test_ctrl_c_in_a_sweep_waits_for_a_batch():
+    """And leaves JAX as it was; handlers of a user's own are not touched."""
+
+    def slow(x):
+        signal.raise_signal(signal.SIGINT)  # while it is traced
+        return jnp.sin(x)
+
+    with pytest.raises(KeyboardInterrupt):
+        jsnn.sweep(slow, {"x": [0.0, 1.0]}, progress=False)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    seen = []
+    signal.signal(signal.SIGINT, lambda *given: seen.append(given))
+    try:
+        found = jsnn.sweep(slow, {"x": [0.0, 1.0]}, progress=False)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert seen and found.values.shape == (2,)
+
+
+def test_a_second_ctrl_c_does_not_wait():
+    @between_calls
+    def stubborn():
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        raise AssertionError("it went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        stubborn()
 
 
 class Mine(Triangular):
