@@ -1,6 +1,6 @@
 """Checkpoints of a long run: a folder with the state and the records of every segment so far.
 
-    lock                    who uses the folder
+    jsnn.lock               who uses the folder
     state.npz               the state at the end of the last segment, and what leads up to it
     state.old.npz           that of the segment before
     records-0000000000.npz  what was recorded in the segment that begins with this step
@@ -34,7 +34,9 @@ from jsnn._math import real_dtype
 
 _FORMAT = 2
 _STATE, _OLD = "state.npz", "state.old.npz"
-_OURS = re.compile(r"lock|(state|state\.old|records-\d{10,})\.npz(\.[0-9a-f]*\.?new|\.damaged\d*)?")
+_OURS = re.compile(
+    r"jsnn\.lock|(state|state\.old|records-\d{10,})\.npz(\.[0-9a-f]*\.?new|\.damaged\d*)?"
+)
 _DIGEST = hashlib.sha256().digest_size
 _MOST_NAMES = 5  # in a message
 

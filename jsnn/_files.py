@@ -17,7 +17,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-_NAME = "lock"
+NAME = "jsnn.lock"
 _FAR = 2**30  # Windows locks bytes, and nobody else could read them: one beyond all text
 _TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
@@ -26,7 +26,7 @@ class Lock:
     """Of a folder, held by one thread of one process at a time, inside `with`.
 
     The system lets it go when the process ends, however that is, so that there are no stale ones.
-    The file `lock` says who has it, and stays. Processes of one machine see each other's on any
+    The file `jsnn.lock` says who has it, and stays. Processes of one machine see each other's on any
     file system that has locks; those of several machines where it is shared with its locks, as NFS
     is unless it is mounted with `nolock` or `local_lock`. Where there are none, a warning says so.
 
@@ -38,7 +38,7 @@ class Lock:
         self._file: int | None = None
 
     def __enter__(self) -> "Lock":
-        path = self.folder / _NAME
+        path = self.folder / NAME
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _lock(file)

@@ -257,7 +257,7 @@ def test_one_process_at_a_time(network, whole, tmp_path):
         for call in (lambda: run(network, tmp_path), lambda: fit(tmp_path)):
             with pytest.raises(ValueError, match=f"checkpoint=.*{who}"):
                 call()
-        assert [own.name for own in tmp_path.iterdir()] == ["lock"]
+        assert [own.name for own in tmp_path.iterdir()] == [_files.NAME]
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.wait()
@@ -317,11 +317,12 @@ def test_foreign_files_are_left_alone(network, whole, tmp_path):
         (tmp_path / name).write_text("mine")
     (tmp_path / "records-1.npz").write_text("mine")
     (tmp_path / ".hidden").write_text("mine")
+    (tmp_path / "lock").write_text("mine")
     (tmp_path / "folder").mkdir()
-    with pytest.warns(UserWarning, match=r"holds a.txt, .* and 4 more beside the files of") as told:
+    with pytest.warns(UserWarning, match=r"holds a.txt, .* and 5 more beside the files of") as told:
         same(run(network, tmp_path), whole)
     assert len(told) == 1 and "\n" not in str(told[0].message)
-    for name in (*names, "records-1.npz", ".hidden"):
+    for name in (*names, "records-1.npz", ".hidden", "lock"):
         assert (tmp_path / name).read_text() == "mine"
 
 
@@ -345,7 +346,7 @@ def room_for(size):
 
 
 def contents(folder):
-    return {own.name: own.read_bytes() for own in folder.iterdir() if own.name != "lock"}
+    return {own.name: own.read_bytes() for own in folder.iterdir() if own.name != _files.NAME}
 
 
 def test_a_full_disk_names_path_and_bytes(network, whole, whole_fit, tmp_path):
