@@ -166,7 +166,7 @@ def draw_spikes(spikes: dict[str, Any], duration: float) -> Any:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = common.parser("Random balanced network of neurons and astrocytes", 1000.0)
+    made = common.parser("Random balanced network of neurons and astrocytes", 1000.0, DT)
     made.add_argument(
         "--rule",
         choices=RULES,

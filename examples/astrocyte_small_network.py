@@ -199,7 +199,7 @@ def draw_membranes(records: Any) -> Any:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = common.parser("Small network of neurons and astrocytes", 1000.0, devices=1)
+    made = common.parser("Small network of neurons and astrocytes", 1000.0, DT, devices=1)
     made.add_argument(
         "--pool-type", choices=("block", "random"), default=POOL_TYPE, help="of astrocytes"
     )
@@ -207,10 +207,18 @@ def parser() -> argparse.ArgumentParser:
         "--pool-size", type=int, default=POOL_SIZE, metavar="K", help="astrocytes for each target"
     )
     made.add_argument(
-        "--p-primary", type=float, default=P_PRIMARY, metavar="P", help="that there is a synapse"
+        "--p-primary",
+        type=common.finite,
+        default=P_PRIMARY,
+        metavar="P",
+        help="that there is a synapse",
     )
     made.add_argument(
-        "--p-third", type=float, default=P_THIRD, metavar="P", help="that it has an astrocyte"
+        "--p-third",
+        type=common.finite,
+        default=P_THIRD,
+        metavar="P",
+        help="that it has an astrocyte",
     )
     return made
 

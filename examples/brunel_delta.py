@@ -133,14 +133,18 @@ def build_frozen(path: str) -> jsnn.Network:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = common.parser("Brunel's random balanced network with delta synapses", 1000.0)
-    made.add_argument("--g", type=float, default=G, help="ratio of inhibition to excitation")
-    made.add_argument("--eta", type=float, default=ETA, help="drive relative to threshold")
+    made = common.parser("Brunel's random balanced network with delta synapses", 1000.0, DT)
+    made.add_argument(
+        "--g", type=common.finite, default=G, help="ratio of inhibition to excitation"
+    )
+    made.add_argument("--eta", type=common.finite, default=ETA, help="drive relative to threshold")
     made.add_argument("--checkpoint", metavar="FOLDER", help="keep the run there, or resume it")
     return made
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.eta < 0:
+        raise ValueError(f"--eta {args.eta:g}: give 0 or more")
     print("Building network")
     start = time.perf_counter()
     order = round(ORDER * args.scale)

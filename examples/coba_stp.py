@@ -242,12 +242,16 @@ def draw_neuron(solution: jsnn.Solution, traced: int) -> Any:
 
 def parser() -> argparse.ArgumentParser:
     # Without delay the cells talk to each other in every step: one device is faster than several
-    made = common.parser("COBA network with short-term plasticity", 1000.0, devices=1)
-    made.add_argument("--delay", type=float, default=0.0, metavar="MS", help="of all synapses")
+    made = common.parser("COBA network with short-term plasticity", 1000.0, DT, devices=1)
+    made.add_argument(
+        "--delay", type=common.finite, default=0.0, metavar="MS", help="of all synapses"
+    )
     return made
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.delay < 0 or not common.is_whole(args.delay, DT):
+        raise ValueError(f"--delay {args.delay:g}: give 0 ms or more, whole steps of {DT:g} ms")
     print("Building network")
     start = time.perf_counter()
     frozen = None

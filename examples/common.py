@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import resource
 import sys
@@ -14,16 +15,34 @@ import numpy as np
 
 from jsnn import plot
 
+_MOST_STEPS = 2**31 - 2  # of a run
+_LARGEST = 1e4  # times the published size: cells are counted in 32 bits
+
+
+def finite(text: str) -> float:
+    """A number on a command line, for `type=` of an option."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not finite; give a number")
+    return value
+
+
+def is_whole(time: float, dt: float) -> bool:
+    """Whether a time is a whole number of steps, to the thousandth of one that jsnn allows."""
+    return abs(time / dt - round(time / dt)) <= 1e-3
+
 
 def parser(
-    description: str, duration: float, devices: int | None = None
+    description: str, duration: float, dt: float, devices: int | None = None
 ) -> argparse.ArgumentParser:
-    """The options that every example takes. By default it uses so many devices, or all cores."""
+    """The options that every example takes, of a network in steps of dt (ms). By default it uses so
+    many devices, or all cores."""
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    made.add_argument("--duration", type=float, default=duration, metavar="MS", help="to simulate")
-    made.add_argument("--scale", type=float, default=1.0, help="factor on the numbers of cells")
+    made.set_defaults(dt=dt)
+    made.add_argument("--duration", type=finite, default=duration, metavar="MS", help="to simulate")
+    made.add_argument("--scale", type=finite, default=1.0, help="factor on the numbers of cells")
     made.add_argument("--seed", type=int, default=1, help="of all randomness")
     made.add_argument(
         "--plot", metavar="FILE", help="where to draw the figure (png, pdf, svg, eps)"
@@ -79,8 +98,15 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
         made.error(f"--frozen {args.frozen}: there is no such file")
     if not args.duration > 0:
         made.error(f"--duration {args.duration}: give more than 0 ms")
-    if not 0 < args.scale < float("inf"):
-        made.error(f"--scale {args.scale}: give a number above 0")
+    if args.duration / args.dt > _MOST_STEPS:
+        made.error(f"--duration {args.duration:g}: give at most {_MOST_STEPS * args.dt:g} ms")
+    if args.frozen is None and not is_whole(args.duration, args.dt):
+        made.error(
+            f"--duration: duration={args.duration:.10g} ms is no whole number of steps of "
+            f"dt={args.dt:g} ms"
+        )
+    if not 0 < args.scale <= _LARGEST:
+        made.error(f"--scale {args.scale}: give a number above 0, and at most {_LARGEST:g}")
     if not 0 <= args.seed < 2**32:
         made.error(f"--seed {args.seed}: give 0 to {2**32 - 1}")
     if args.devices is not None and args.devices < 1:

@@ -248,7 +248,7 @@ def draw(recording: Recording, traces: Values, found: jsnn.Fit, ratios: Values) 
 
 
 def parser() -> argparse.ArgumentParser:
-    made = common.parser("Fit of an adaptive exponential neuron", DURATION, devices=1)
+    made = common.parser("Fit of an adaptive exponential neuron", DURATION, DT, devices=1)
     made.add_argument("--starts", type=int, default=10, metavar="N", help="random starts")
     return made
 

@@ -140,7 +140,7 @@ def draw(traces: Values, losses: np.ndarray, errors: dict[str, float]) -> Any:
 
 
 def parser() -> argparse.ArgumentParser:
-    return common.parser("Fit of the calcium of an astrocyte", 40_000.0, devices=1)
+    return common.parser("Fit of the calcium of an astrocyte", 40_000.0, DT, devices=1)
 
 
 def check(args: argparse.Namespace) -> None:

@@ -213,7 +213,9 @@ def draw(history: Values, estimates: Values, data: Measured) -> Any:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = common.parser("Fit of inhibition and drive of a Brunel network", DURATION, devices=1)
+    made = common.parser(
+        "Fit of inhibition and drive of a Brunel network", DURATION, published.DT, devices=1
+    )
     made.add_argument("--starts", type=int, default=10, metavar="N", help="random starts")
     made.add_argument("--updates", type=int, default=UPDATES, metavar="N", help="of each start")
     return made

@@ -143,7 +143,7 @@ def draw(traces: Values, losses: Any, errors: dict[str, float]) -> Any:
 
 
 def parser() -> argparse.ArgumentParser:
-    return common.parser("Fit of a gap junction and two channels", 20.0, devices=1)
+    return common.parser("Fit of a gap junction and two channels", 20.0, DT, devices=1)
 
 
 def check(args: argparse.Namespace) -> None:

@@ -346,10 +346,10 @@ def draw(course: Course, sheet: Sheet, lesion_at: float, delete: bool) -> Any:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = common.parser("Growth of synapses into a deprived sheet", DURATION, devices=1)
+    made = common.parser("Growth of synapses into a deprived sheet", DURATION, DT, devices=1)
     made.add_argument(
         "--lesion-at",
-        type=float,
+        type=common.finite,
         metavar="MS",
         default=argparse.SUPPRESS,
         help=f"when the disc loses its input (default: {LESION:g} of the duration)",
@@ -369,6 +369,8 @@ def main(args: argparse.Namespace) -> None:
             f"--lesion-at {lesion_at:g}: give more than 0 ms, and less than --duration "
             f"{args.duration:g}"
         )
+    if not common.is_whole(lesion_at, DT):
+        raise ValueError(f"--lesion-at {lesion_at:g} ms is no whole number of steps of {DT:g} ms")
     print("Building network")
     start = time.perf_counter()
     net, sheet = build(args.scale, seed=args.seed, lesion_at=lesion_at)

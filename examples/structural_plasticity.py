@@ -215,10 +215,10 @@ def parser(
 ) -> argparse.ArgumentParser:
     """By default on one device: 1,000 cells have less to do in a block than devices to tell each
     other."""
-    made = common.parser(description, 200000.0, devices)
+    made = common.parser(description, 200000.0, DT, devices)
     made.add_argument(
         "--update-interval",
-        type=float,
+        type=common.finite,
         default=UPDATE_INTERVAL,
         metavar="MS",
         help="between two updates of the connectivity",
@@ -232,16 +232,26 @@ def parser(
     return made
 
 
-def check_duration(duration: float) -> None:
-    if duration < EVERY:
-        raise ValueError(f"--duration {duration:g} is less than {EVERY:g} ms, the first record")
+def check(args: argparse.Namespace) -> None:
+    """Raise for times with which this network cannot be."""
+    if args.duration < EVERY:
+        raise ValueError(
+            f"--duration {args.duration:g} is less than {EVERY:g} ms, the first record"
+        )
+    interval = args.update_interval
+    if interval <= 0:
+        raise ValueError(f"--update-interval {interval:g}: give more than 0 ms")
+    if not args.frozen and not common.is_whole(interval, DT):
+        raise ValueError(
+            f"--update-interval {interval:g} ms is no whole number of steps of dt={DT:g} ms"
+        )
 
 
 def main(args: argparse.Namespace) -> None:
+    check(args)
     print("Preparing the network")
     start = time.perf_counter()
     chosen: dict[str, Any] = {"update_interval": args.update_interval, "neuron": args.neuron}
-    check_duration(args.duration)
     if args.frozen:
         net = build_frozen(
             common.load_frozen(args.frozen, (*FROZEN, *INPUTS), ("ca",), PAIRED), **chosen

@@ -122,7 +122,7 @@ def draw(times: np.ndarray, found: dict[str, np.ndarray]) -> Any:
 def main(args: argparse.Namespace) -> None:
     if args.frozen:
         raise ValueError(f"--frozen {args.frozen}: this network grows anew; leave it out")
-    published.check_duration(args.duration)
+    published.check(args)
     args.devices = max(n for n in range(1, args.devices + 1) if len(FACTORS) % n == 0)
     print(f"Sweep             : {', '.join(f'{own:g}' for own in FACTORS)} times the growth rates")
     print("Starting simulation", flush=True)

@@ -294,7 +294,7 @@ def time_singles(one: Callable[..., Measures], found: jsnn.Swept, n: int) -> flo
 
 
 def parser() -> argparse.ArgumentParser:
-    made = common.parser("Brunel's phase diagram, in one sweep", 1000.0)
+    made = common.parser("Brunel's phase diagram, in one sweep", 1000.0, published.DT)
     made.add_argument("--points", type=int, default=POINTS, metavar="N", help="of g, and of eta")
     made.add_argument("--batch", type=int, metavar="N", help="networks at once")
     made.add_argument(
@@ -308,6 +308,8 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(f"--frozen {args.frozen}: these networks are drawn; leave it out")
     if args.points < 2 or not 0 <= args.singles <= args.points**2:
         raise ValueError("--points: give 2 or more, and --singles no more than there are networks")
+    if args.batch is not None and args.batch < 1:
+        raise ValueError(f"--batch {args.batch}: give 1 or more")
     if round(args.duration / published.DT) < 10 * BIN:
         raise ValueError(f"--duration {args.duration}: give {10 * BIN * published.DT:g} ms or more")
     start = time.perf_counter()

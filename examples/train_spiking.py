@@ -235,7 +235,7 @@ def figure(
 
 
 def parser() -> argparse.ArgumentParser:
-    made = common.parser("Training of a recurrent spiking network", DURATION, devices=1)
+    made = common.parser("Training of a recurrent spiking network", DURATION, DT, devices=1)
     made.add_argument("--data", choices=(*SETTINGS, "both"), default="both", help="to learn")
     made.add_argument("--epochs", type=int, help="over the training part (default: as chosen)")
     made.add_argument("--seeds", type=int, default=1, help="how many, from --seed on")

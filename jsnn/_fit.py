@@ -13,14 +13,15 @@ import optax
 from jax import Array
 from tqdm import tqdm
 
-from jsnn._checkpoint import Checkpoint, fingerprint
+from jsnn._checkpoint import Checkpoint, computed, surroundings
+from jsnn._content import digest, digests
 from jsnn._coordinates import coordinates
 from jsnn._descent import MOST, Loss, Problem, Search, updates_from_host
+from jsnn._interrupts import between_calls, check
 from jsnn._math import check_key, check_scalar, shortened
 from jsnn._spike_checks import whole
 
 _CALL_SECONDS = 1.0  # between two signs of progress
-_DIFFERS = "loss, start, bounds, optimizer, key, options or precision"
 
 
 class Fit(eqx.Module):
@@ -58,6 +59,7 @@ class Fit(eqx.Module):
         return jax.tree.map(take, self.best, self.trained)
 
 
+@between_calls
 def fit(
     loss: Loss,
     start: Any,
@@ -103,8 +105,9 @@ def fit(
     - `patience`: a start stops after so many updates without a loss lower than its lowest.
     - `forward`: differentiate forward, which costs as many runs as there are numbers, but no
       memory; it is the faster for a few.
-    - `checkpoint`: a folder. The same call made again, after an interruption of any kind, goes on
-      from it and gives bit for bit the same; with more `steps`, it goes on beyond.
+    - `checkpoint`: a folder, as of `jsnn.run`. The same call made again, after an interruption of
+      any kind, goes on from it and gives bit for bit the same; with more `steps`, it goes on
+      beyond.
     - `progress`: show a bar, on a terminal.
 
     Where the loss or its gradient is not finite, there is no update: the coordinates go half the
@@ -112,8 +115,8 @@ def fit(
     as `skipped`; after 20 in a row the start stops. A `FloatingPointError` is raised if none is
     left that ever had a finite loss.
 
-    An interruption (Ctrl-C) is raised as it is; a checkpoint, written about every second, then
-    has what was found.
+    An interruption (Ctrl-C) takes effect once the device is done with the updates of about a
+    second, which are then kept, or JAX with the compilation; a second one at once.
 
     Raises `ValueError` or `TypeError`, before anything compiles, for values on or beyond a bound,
     prefixes that do not fit, and losses that are not one real number.
@@ -129,15 +132,30 @@ def fit(
     )
     keys = key if starts is None else jax.random.split(key, starts)
     search = (problem.begin if starts is None else jax.vmap(problem.begin))(free)
-    kept, parts = None, []
-    if checkpoint is not None:
-        kept = Checkpoint(checkpoint, _fingerprint(problem, search, keys), _DIFFERS)
-        if (loaded := kept.load(search)) is not None:
-            search, parts = loaded
+    given = (problem, search, keys, steps, progress, trained)
+    if checkpoint is None:
+        return _go_on(*given, None)
+    with Checkpoint(checkpoint, _fingerprint(problem, search, keys)) as kept:
+        return _go_on(*given, kept)
+
+
+def _go_on(
+    problem: Problem,
+    search: Search,
+    keys: Array,
+    steps: int,
+    progress: bool,
+    trained: Any,
+    kept: Checkpoint | None,
+) -> Fit:
+    """Update after update, from the start or from what was kept of the same fit."""
+    parts = []
+    if kept is not None and (loaded := kept.load(search)) is not None:
+        search, parts = loaded
     done = int(np.max(search.update))
-    if done > steps:
+    if kept is not None and done > steps:
         raise ValueError(
-            f"checkpoint={str(checkpoint)!r} has {done} updates, more than steps={steps}; give "
+            f"checkpoint={str(kept.folder)!r} has {done} updates, more than steps={steps}; give "
             "as many or more"
         )
 
@@ -145,6 +163,7 @@ def fit(
     if done < steps and not np.all(search.stopped):
         jax.block_until_ready(updates_from_host(problem, search, keys, jnp.asarray(0)))
     compile_s = time.perf_counter() - began
+    check()
     began, length = began + compile_s, 1
     with tqdm(
         total=steps, initial=done, unit=" updates", disable=None if progress else True
@@ -160,6 +179,7 @@ def fit(
                 kept.save(search, first, done, part)
             bar.update(done - first)
             bar.set_postfix(loss=f"{np.min(search.lowest):.4g}")
+            check()
             an_update = (time.perf_counter() - tick) / max(done - first, 1)
             length = max(int(_CALL_SECONDS / an_update), 1)
     stats = {"updates": done, "compile_s": compile_s, "run_s": time.perf_counter() - began}
@@ -195,10 +215,17 @@ def _found(
     )
 
 
-def _fingerprint(problem: Problem, search: Search, key: Array) -> str:
-    """Functions are known by what an update with them computes."""
+def _fingerprint(problem: Problem, search: Search, key: Array) -> dict[str, str]:
+    """Digests of all that a fit depends on, by name. Functions are known by what an update with
+    them computes."""
     update = problem.update if problem.starts is None else jax.vmap(problem.update)
-    return fingerprint(problem.coordinates, search, key, functions=[lambda _: update(search, key)])
+    return {
+        **surroundings(jax.devices()[0]),
+        **digests("start", search, 2),
+        **digests("start and bounds", problem.coordinates, 2),
+        "key": digest(key),
+        "loss, optimizer or options": computed(lambda _: update(search, key)),
+    }
 
 
 def _check(

@@ -16,8 +16,8 @@ from jax.typing import ArrayLike
 
 NEVER = 2**31 - 1  # the step at which nothing went wrong
 
-# A time is a whole number of steps if it is within this part of a step of one. float32 carries
-# 100 ms to 8e-6 ms, so a stricter test would refuse what the user wrote correctly.
+# A time is a whole number of steps if it is within this part of a step of one, or within the
+# rounding of its own type: float32 carries 100 ms to 8e-6 ms, and 10 s to 1e-3 ms.
 _GRID = 1e-3
 # Its exponential, squared, is a number in float32; what is divided by it is nothing
 _LONGEST_EXPONENT = 40.0
@@ -156,6 +156,18 @@ def check_parameter(name: str, value: Any, *, low: float | None = None, strict: 
         check_number(name, value, low=low, strict=strict)
 
 
+def check_threshold(name: str, value: Any) -> None:
+    """Raise unless every element is a number or infinite, which is NEST's idiom for a membrane that
+    never fires; distributions pass, as in `check_parameter`."""
+    if is_distribution(value):
+        return
+    check_number(name, value, finite=False)
+    if (array := _numbers(name, value)) is not None and np.any(array == -np.inf):
+        raise ValueError(
+            f"{name}={_show(array)}: give finite numbers, or infinity for no threshold"
+        )
+
+
 def check_below(low: str, a: Any, high: str, b: Any, *, strict: bool = True, why: str = "") -> None:
     """Raise unless each element of a is below that of b (at most, unless `strict`)."""
     known = concrete(a), concrete(b)
@@ -214,9 +226,24 @@ def known(name: str, value: Any) -> np.ndarray:
 
 
 def plain(value: Any) -> Any:
-    """A NumPy or JAX scalar as the Python number it holds, fit for a static field."""
-    is_scalar = hasattr(value, "item") and not isinstance(value, Tracer) and np.ndim(value) == 0
-    return value.item() if is_scalar else value
+    """A NumPy or JAX scalar as a Python number, fit for a static field.
+
+    One of less than double precision is the shortest decimal that rounds to it: np.float32(0.1) is
+    0.1, not 0.10000000149.
+    """
+    if not hasattr(value, "item") or isinstance(value, Tracer) or np.ndim(value) != 0:
+        return value
+    number, dtype = value.item(), np.dtype(value.dtype)
+    if not _rounding(dtype) or not np.isfinite(number):
+        return number
+    decimals = (float(f"{number:.{digits}g}") for digits in range(1, 18))
+    return next(decimal for decimal in decimals if np.asarray(decimal, dtype).item() == number)
+
+
+def _rounding(dtype: Any) -> float:
+    """The relative rounding of a floating type of less than double precision, else 0."""
+    is_narrow = jnp.issubdtype(dtype, jnp.floating) and np.dtype(dtype).itemsize < 8
+    return float(jnp.finfo(dtype).eps) / 2 if is_narrow else 0.0
 
 
 def remade(part: Any) -> Any:
@@ -259,7 +286,13 @@ def whole_steps_array(name: str, times: Any, dt: float, *, least: int = 0) -> np
     check_number(name, times)
     steps = np.asarray(times, np.float64) / dt
     whole = np.rint(steps)
-    off = np.abs(steps - whole) > _GRID
+    rounding = _rounding(np.asarray(times).dtype)
+    if rounding:
+        _, exponent = np.frexp(np.asarray(times, np.float64))
+        rounding = np.ldexp(rounding, exponent - 1) / dt  # half of the last digit, in steps
+        # What cannot tell a step from the next one is on the grid only if it is exactly
+        rounding = np.where(rounding < 0.5, rounding, 0.0)
+    off = np.abs(steps - whole) > _GRID + rounding
     if np.any(off):
         bad = np.asarray(times, np.float64)[off].flat[0]
         below = np.floor(bad / dt)

@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from jsnn._math import as_real, check_cells, check_number, concrete, shortened, unknown
+from jsnn._math import (
+    as_real,
+    check_cells,
+    check_number,
+    check_threshold,
+    concrete,
+    shortened,
+    unknown,
+)
 from jsnn._nest_growth import CALCIUM, grows
 from jsnn.distributions import is_distribution
 
@@ -222,7 +230,10 @@ def parameters(model: str, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
             # Here and not further down, so that messages have NEST's names
             low = 0.0 if name in _POSITIVE or name in _NOT_NEGATIVE else None
             divisor = name in _POSITIVE and not (name == "g_L" and model.startswith("hh_"))
-            check_number(name, value, low=low, strict=divisor)
+            if name in ("V_th", "V_peak"):
+                check_threshold(name, value)
+            else:
+                check_number(name, value, low=low, strict=divisor)
             value = as_real(value)
             check_cells(name, value, n)
         values[name] = value

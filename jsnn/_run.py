@@ -14,7 +14,9 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from jsnn._checkpoint import Checkpoint, fingerprint
+from jsnn._checkpoint import Checkpoint, computed, surroundings
+from jsnn._content import digests
+from jsnn._interrupts import between_calls, check
 from jsnn._math import shortened, whole_steps
 from jsnn._rewire import with_room
 from jsnn._simulate import Solution, advance_from_host, check_record
@@ -26,9 +28,11 @@ from jsnn.state import State
 _SEGMENT_BYTES = 2**26  # of records that the device holds at once
 _SPIKES = ":spikes/"  # among the records of a segment: how many each population fired
 _SEGMENT_SECONDS = 2.0  # between two signs of progress
+_NAMES = {"state.key": "key", "network.dt": "dt"}  # in fingerprints: those of the arguments
 _FIRST_SEGMENT = 0.02  # of the run: short, to learn how long a step takes
 
 
+@between_calls
 def run(
     network: Network,
     duration: float,
@@ -52,17 +56,26 @@ def run(
     - `progress`: show a bar, on a terminal.
     - `segment`: ms between two looks of the host; chosen by memory and speed if left out. It
       changes no spike.
-    - `checkpoint`: a folder. After every segment the run so far is kept there; the same call made
-      again, after an interruption of any kind, goes on from it and gives bit for bit the same.
+    - `checkpoint`: a folder, of this run alone. After every segment the run so far is kept there;
+      the same call made again, after an interruption of any kind, goes on from it and gives bit for
+      bit the same, with the same versions of jsnn and JAX on the same kind of processor. One
+      process at a time may use it, on a network's file system too where that shares locks. Files
+      that are damaged are set aside with a warning, and the run goes on from what is whole.
 
-    `stats` has `compile_s`, `run_s`, `segments`, and `spikes` by population.
+    `stats` has `compile_s`, `run_s`, `segments`, `spikes` by population, and `relaxation` where
+    there is waveform relaxation.
 
     Where a growing projection runs out of room, the segment is run once more with more of it,
     which compiles anew and changes no number.
 
-    Raises `FloatingPointError` for a state that is not finite and `ValueError` for a rate beyond
-    its bound, at the end of the segment in which it happened, with the place and the time; and for
-    a state in which that has happened before.
+    Raises `FloatingPointError` for a state that is not finite, and `ValueError` for a rate beyond
+    its bound or a waveform relaxation that does not converge, at the end of the segment in which it
+    happened, with the place and the time; and for a state in which that has happened before. Of a
+    checkpoint: `ValueError` for one that another process uses, or that is of another run, with what
+    differs; `OSError`, with the path and the bytes that it takes, where it cannot be written.
+
+    An interruption (Ctrl-C) takes effect once the device is done with the segment, which is then
+    kept, or JAX with the compilation; a second one at once.
     """
     if not isinstance(network, Network):
         raise TypeError(f"network={shortened(network)} is no network")
@@ -76,13 +89,27 @@ def run(
     now = state if key is None else network.init(key)
     now = check_state(network, now, steps)
     raise_if_failed(network, now)
-    kept = None
-    if checkpoint is not None:
-        kept = Checkpoint(checkpoint, _fingerprint(network.on(None), now, record))
     if devices is not None:
         network = network.on(devices)
     capacity = _capacity(network, steps, record, segment)
+    given = (network, now, steps, record, capacity, segment, progress)
+    if checkpoint is None:
+        return _go_on(*given, None)
+    with Checkpoint(checkpoint, _fingerprint(network, now, record)) as kept:
+        return _go_on(*given, kept)
 
+
+def _go_on(
+    network: Network,
+    now: State,
+    steps: int,
+    record: Mapping[str, Recorder],
+    capacity: int,
+    segment: float | None,
+    progress: bool,
+    kept: Checkpoint | None,
+) -> Solution:
+    """Segment after segment, from a state or from what was kept of the same run."""
     first = int(now.step)
     end = first + steps
     parts: list[tuple[int, int, dict[str, np.ndarray]]] = []
@@ -90,7 +117,7 @@ def run(
         now, parts = loaded
         if int(now.step) > end:
             raise ValueError(
-                f"checkpoint={str(checkpoint)!r} is at t={int(now.step) * network.dt:g} ms, "
+                f"checkpoint={str(kept.folder)!r} is at t={int(now.step) * network.dt:g} ms, "
                 f"beyond the end of this run at {end * network.dt:g} ms; give a longer duration"
             )
 
@@ -104,6 +131,7 @@ def run(
     if int(now.step) < end:
         _compile(network, now, capacity, record)
     compile_s = time.perf_counter() - start
+    check()
     start += compile_s
 
     length = capacity
@@ -142,6 +170,7 @@ def run(
             del part
             bar.update(round((begin + length - first) * network.dt) - bar.n)
             n_segments += 1
+            check()
             if segment is None:
                 a_step = (time.perf_counter() - tick) / length
                 length = max(min(capacity, int(_SEGMENT_SECONDS / a_step)), network.block)
@@ -190,16 +219,23 @@ def _compile(network: Network, state: State, capacity: int, record: Mapping[str,
     jax.block_until_ready(advance_from_host(network, state, nothing, capacity, record))
 
 
-def _fingerprint(network: Network, state: State, record: Mapping[str, Recorder]) -> str:
-    """Rates that are functions are known by what they compute, all else by what it holds."""
+def _fingerprint(network: Network, state: State, record: Mapping[str, Recorder]) -> dict[str, str]:
+    """Digests of all that a run depends on, by name. Rates that are functions are known by what
+    they compute, all else by what it holds."""
+    device = jax.devices()[0] if network.mesh is None else network.mesh.devices.flat[0]
+    network = network.on(None)
+    found = surroundings(device)
     rates = {name: getattr(source, "rate", None) for name, source in network.inputs.items()}
     rates = {name: rate for name, rate in rates.items() if callable(rate)}
-    without = eqx.tree_at(
-        lambda n: [n.inputs[name].rate for name in rates], network, [None] * len(rates)
-    )
-    return fingerprint(
-        without if rates else network, state, record, list(rates), functions=list(rates.values())
-    )
+    if rates:
+        network = eqx.tree_at(
+            lambda n: [n.inputs[name].rate for name in rates], network, [None] * len(rates)
+        )
+    found |= digests("network", network)
+    found |= {f"network.inputs[{name!r}].rate": computed(rate) for name, rate in rates.items()}
+    found |= digests("state", state)
+    found |= digests("record", dict(record))
+    return {_NAMES.get(name, name): own for name, own in found.items()} | {"dt": f"{network.dt!r}"}
 
 
 def _capacity(

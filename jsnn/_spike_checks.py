@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jsnn._math import shortened
+from jsnn._math import plain, shortened
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -23,7 +23,7 @@ Ints = NDArray[np.integer]
 def number(name: str, value: Any, unit: str = "ms", *, positive: bool = False) -> float:
     """One finite number; an array without dimensions counts as one."""
     right = f"it must be a {'positive' if positive else 'finite'} number of {unit}."
-    scalar = value.item() if getattr(value, "shape", None) == () else value
+    scalar = plain(value) if getattr(value, "shape", None) == () else value
     if isinstance(scalar, bool) or not isinstance(scalar, Real):
         raise TypeError(f"{name} is {shortened(value)}; {right}")
     try:
@@ -108,4 +108,6 @@ def spikes(times: ArrayLike, index: ArrayLike) -> tuple[Floats, Ints]:
 def as_path(path: Any, name: str = "path") -> Path:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"{name} is {shortened(path)}; it must be the name of a file.")
+    if not str(path) or "\0" in str(path):
+        raise ValueError(f"{name} is {shortened(path)}; it must be the name of a file.")
     return Path(path)

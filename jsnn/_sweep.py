@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from jsnn._divide import mesh_of
+from jsnn._interrupts import between_calls, check
 from jsnn._math import NEVER, shortened
 from jsnn._points import Points, check_function
 from jsnn._simulate import COMPILER_OPTIONS
@@ -24,6 +25,7 @@ _CPU_BYTES = 2**27  # that a device works on at once: more runs no faster, and l
 _PART = 0.5  # of an accelerator's memory
 
 
+@between_calls
 def sweep(
     function: Callable[..., Any],
     over: Mapping[str, Any],
@@ -77,7 +79,8 @@ def sweep(
 
     Raises `ValueError` or `TypeError`, before anything compiles, for names that the function does
     not take, or needs, values that are empty, or not equally many without `product`, and results
-    that are no arrays. An interruption takes effect after the batch that runs, and leaves nothing.
+    that are no arrays. An interruption (Ctrl-C) takes effect after the batch that runs, and leaves
+    nothing; a second one at once.
     """
     _check_flags(product=product, keep_failed=keep_failed, progress=progress)
     points = Points.of(over, bool(product))
@@ -108,6 +111,7 @@ def sweep(
                 whole[index] = leaf
             failed[index] = _look(points, index, jax.tree.unflatten(structure, own), keep_failed)
             bar.update(index.size)
+            check()
     assert results is not None
     for leaf in results:
         if leaf.dtype.kind in "fc":

@@ -10,9 +10,9 @@ With short-term plasticity a spike is the amount that it releases, and the buffe
 those. They are advanced by the spikes, in the order of steps, on every device alike, so devices
 still exchange bits.
 
-`SegmentSum` is the definition, one line. `EventDriven` gives the same numbers and costs in
-proportion to the spikes. On the way back it becomes `Backward`, whose derivatives cost in
-proportion to the spikes, and to the cells that nearly spiked.
+`SegmentSum` is the definition: a `segment_sum` over all edges in every step. `EventDriven` gives
+the same numbers and costs in proportion to the spikes. On the way back it becomes `Backward`, whose
+derivatives cost in proportion to the spikes, and to the cells that nearly spiked.
 """
 
 import functools

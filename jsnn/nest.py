@@ -39,7 +39,7 @@ has one receptor, for weights of either sign.
 | `tau_m` | membrane time constant | ms | 10 | |
 | `g_L` | leak conductance | nS | | 16.6667 |
 | `E_L` | resting potential | mV | -70 | -70 |
-| `V_th` | threshold | mV | -55 | -55 |
+| `V_th` | threshold; none, where it is infinite | mV | -55 | -55 |
 | `V_reset` | reset potential | mV | -70 | -60 |
 | `V_m` | membrane potential at the start | mV | -70 | -70 |
 | `t_ref` | refractory time, whole steps | ms | 2 | 2 |

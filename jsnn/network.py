@@ -28,6 +28,7 @@ from jsnn._math import (
     check_scalar,
     concrete,
     named,
+    plain,
     real_dtype,
     shortened,
 )
@@ -98,7 +99,7 @@ class Network(eqx.Module):
         check_scalar("dt", dt, low=0.0, strict=True)
         if concrete(dt) is None:
             raise TypeError("dt is traced; it sets the shape of the buffers and must be a number")
-        self.dt, self.mesh = float(dt), None
+        self.dt, self.mesh = float(plain(dt)), None
         self.delivery = EventDriven() if delivery is None else delivery
         if not isinstance(self.delivery, Delivery):
             raise TypeError(f"delivery={shortened(delivery)}; give EventDriven() or SegmentSum()")

@@ -96,7 +96,7 @@ class Counts(eqx.Module):
     """
 
     cells: str = eqx.field(static=True)
-    every: float = eqx.field(static=True)
+    every: float = eqx.field(static=True, converter=plain)
 
     def check(self, network: Network) -> None:
         _check_spiking(network, self.cells)

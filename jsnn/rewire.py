@@ -175,7 +175,7 @@ class Growing(eqx.Module):
         if not isinstance(self.pairing, Pairing):
             raise TypeError(f"pairing={pairing!r}; give AtRandom() or ByDistance(...)")
         self.weight = None if weight is None else as_real(weight)
-        self.delay = None if delay is None else float(delay)
+        self.delay = None if delay is None else float(plain(delay))
         self.pre, self.post, self.capacity = pre, post, capacity
         self.autapses, self.multapses = bool(autapses), bool(multapses)
 
@@ -189,7 +189,7 @@ class Rewiring(eqx.Module):
         check_scalar("interval", interval, low=0.0, strict=True)
         if concrete(interval) is None:
             raise TypeError("interval is traced; give a number")
-        self.interval = float(interval)
+        self.interval = float(plain(interval))
 
     def steps(self, dt: float) -> int:
         return whole_steps("interval", self.interval, dt, least=1)

@@ -166,15 +166,16 @@ def test_a_checkpoint_goes_on_bit_for_bit(tmp_path, monkeypatch):
     same(wanted(whole), wanted(again))
     with pytest.raises(ValueError, match="20 updates, more than steps=19"):
         fit(**settings, steps=19, checkpoint=tmp_path)
-    for other in (
-        {"function": loss},
-        {"key": jax.random.key(5)},
-        {"start": {**starts, "n": 4}},
-        {"optimizer": optax.adam(0.2)},
-        {"patience": 3},
-        {"bounds": {**BOUNDS, "b": Bounded(-6.0, 5.0)}},
+    computed = "loss, optimizer or options"
+    for other, differing in (
+        ({"function": loss}, computed),
+        ({"key": jax.random.key(5)}, "key"),
+        ({"start": {**starts, "n": 4}}, "start and bounds"),
+        ({"optimizer": optax.adam(0.2)}, computed),
+        ({"patience": 3}, computed),
+        ({"bounds": {**BOUNDS, "b": Bounded(-6.0, 5.0)}}, "start and bounds"),
     ):
-        with pytest.raises(ValueError, match="is of another run .loss, start"):
+        with pytest.raises(ValueError, match=f"another run, which differs in .*{differing}"):
             fit(**(settings | other), checkpoint=tmp_path)
 
 

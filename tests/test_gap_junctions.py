@@ -156,7 +156,7 @@ def test_command_line(tmp_path, frozen):
         (("--gap-weight", "nan"), "not finite"),
         (("--scale", 0.001), "leaves no network"),
         (("--sweep", "--gap-weight", 0.4), "--gap-weight 0.4 beside --sweep"),
-        (("--sweep", "--duration", 10.02), "no whole number of 0.05 ms steps"),
+        (("--sweep", "--duration", 10.02), "no whole number of steps of dt=0.05 ms"),
         (("--exchange", "never"), "invalid choice"),
         (("--sweep", "--exchange", "joint", "--frozen", "none.npz"), "no such file"),
     ],

@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jsnn"
 
 FLOORS = [
+    {"_files", "_content", "_interrupts"},
     {"_math", "_random", "_draw", "_one_kernel", "_sorting", "spikes"},
     {"surrogate", "adjoint", "solvers", "receptors", "distributions", "edges", "_spike_checks"},
     {"_points", "_slots", "_working_set", "transforms"},

@@ -10,14 +10,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import jsnn
-from jsnn._math import whole_steps
+from jsnn._math import whole_steps, whole_steps_array
 from jsnn._status import raise_if_failed
 from jsnn.connect import AllToAll, Edges, FixedIndegree, OneToOne, Pairs, connect
 from jsnn.distributions import LogNormal, Normal, Uniform
 from jsnn.inputs import NoiseCurrent, Poisson, SpikeList, StepCurrent
 from jsnn.neurons import LIF
 from jsnn.receptors import Alpha, Delta, Exponential
-from jsnn.record import Spikes, States
+from jsnn.record import Counts, Spikes, States
 from jsnn.solvers import Exact
 
 KEY = jax.random.key(1)
@@ -251,6 +251,58 @@ def test_values_given_for_lists_go_with_their_edges():
         "p/b->b": [(4, 0, 5.0, 0.5)],
         "p/b->a.exc": [(0, 0, 3.0, 0.3), (4, 7, 1.0, 0.1)],
     }
+
+
+NARROW = [np.float32, np.float16, jnp.float32, jnp.bfloat16]
+
+
+@pytest.mark.parametrize("narrow", NARROW)
+@pytest.mark.parametrize("dt", [0.1, 0.05, 0.025, 0.125, 0.001])
+def test_a_narrow_dt_is_the_decimal_that_was_written(narrow, dt):
+    """Its grid is that of the decimal, whatever the duration."""
+    net = network(dt=narrow(dt))
+    assert net.dt == dt and type(net.dt) is float
+    for seconds in (1, 10, 1000):
+        assert whole_steps("duration", 1e3 * seconds, net.dt) == round(1e3 * seconds / dt)
+    with pytest.raises(ValueError, match="no whole number"):
+        whole_steps("duration", 1e4 + 0.4 * dt, net.dt)
+
+
+@pytest.mark.parametrize("make", [np.float32, jnp.float32, lambda x: np.full(3, x, np.float32)])
+@pytest.mark.parametrize("steps", [3, 10_003, 100_007, 1_000_003])
+def test_narrow_times_of_any_length_are_on_the_grid(make, steps):
+    """To within the rounding of their type, and no further."""
+    time = make(steps * 0.1)
+    assert np.all(whole_steps_array("t", time, 0.1) == steps)
+    with pytest.raises(ValueError, match="no whole number"):
+        whole_steps_array("t", make((steps + 0.4) * 0.1), 0.1)
+
+
+def test_a_type_that_cannot_tell_two_steps_apart_is_refused_off_the_grid():
+    """One of float32 is 4 ms long at 2**25 ms."""
+    assert whole_steps("t", np.float32(2**25), 0.125) == 2**28
+    with pytest.raises(ValueError, match="no whole number"):
+        whole_steps("t", np.float32(2**25), 0.3)
+
+
+@pytest.mark.parametrize("narrow", NARROW[::2])
+def test_narrow_times_wherever_times_are_given(narrow):
+    """At 1,000 s the rounding of float32 is a third of a step."""
+    late = narrow(1000000.1)
+    net = network(
+        projection(delay=np.full(8, narrow(10000.7)), rule=FixedIndegree(2)),
+        SpikeList("other", [late], [0], 1.0, delay=narrow(0.3)),
+        dt=narrow(0.1),
+    )
+    assert np.all(net.connections()["p"].delay == 10000.7)
+    assert net.inputs["s"].steps[0] == 10000001
+    step = StepCurrent("other", [narrow(0.1), late], [1.0, 2.0], delay=narrow(0.1))
+    assert step.on_grid(0.1).steps.tolist() == [1, 10000001]
+    noise = NoiseCurrent("other", 0.0, 1.0, interval=narrow(0.3), start=narrow(0.7), stop=late)
+    assert (noise.interval, noise.start, noise.stop) == (0.3, 0.7, 1000000.1)
+    assert hash(Counts("other", narrow(0.1))) == hash(Counts("other", 0.1))
+    refractory = jsnn.Population(LIF(t_ref=narrow(10000.7)), 1, {"d": Delta()}).checked(0.1)
+    assert refractory.prepare(0.1).refractory_steps == 100007
 
 
 def test_drawn_delays_are_whole_steps_of_at_least_one():

@@ -105,9 +105,9 @@ def test_checkpoint_is_resumed_bit_for_bit(network, whole, tmp_path):
 def test_checkpoint_of_another_run_is_refused(network, tmp_path):
     arguments = dict(record=RECORD, progress=False, checkpoint=tmp_path / "run")
     jsnn.run(network, 5.0, key=KEY, **arguments)
-    with pytest.raises(ValueError, match="another run"):
+    with pytest.raises(ValueError, match="another run, which differs in key; give"):
         jsnn.run(network, 5.0, key=jax.random.key(4), **arguments)
-    with pytest.raises(ValueError, match="another run"):
+    with pytest.raises(ValueError, match=r"another run, which differs in record\['spikes'\]"):
         jsnn.run(network, 5.0, key=KEY, **{**arguments, "record": {"all": Spikes("cells")}})
 
 
@@ -152,34 +152,10 @@ def test_checkpoint_of_another_rate_is_refused(tmp_path, name):
     arguments = dict(key=KEY, progress=False, checkpoint=tmp_path)
     jsnn.run(driven(100.0), 5.0, **arguments)
     jsnn.run(driven(100.0), 10.0, **arguments)
-    with pytest.raises(ValueError, match="another run"):
+    with pytest.raises(
+        ValueError, match=r"another run, which differs in network.inputs\['p'\].rate;"
+    ):
         jsnn.run(driven(9e4), 20.0, **arguments)
-
-
-@pytest.mark.parametrize("kind", ["cut", "flipped", "empty", "text", "pickle", "missing"])
-@pytest.mark.parametrize("which", ["state.npz", "records-0000000000.npz"])
-def test_damaged_checkpoint_is_refused(network, tmp_path, kind, which):
-    arguments = dict(key=KEY, record=RECORD, progress=False, checkpoint=tmp_path, segment=2.5)
-    jsnn.run(network, 5.0, **arguments)
-    file = tmp_path / which
-    content = file.read_bytes()
-    if kind == "cut":
-        file.write_bytes(content[: len(content) // 2])
-    elif kind == "flipped":
-        middle = len(content) // 2
-        file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
-    elif kind == "empty":
-        file.write_bytes(b"")
-    elif kind == "text":
-        file.write_text("no checkpoint at all")
-    elif kind == "pickle":
-        np.savez(file, leaf_0=np.array([{"a": Path}], dtype=object))
-    elif which == "state.npz":
-        pytest.skip("without a state there is no checkpoint, and a run begins anew")
-    else:
-        file.unlink()
-    with pytest.raises(ValueError, match="damaged|missing"):
-        jsnn.run(network, 5.0, **arguments)
 
 
 KILLED = """

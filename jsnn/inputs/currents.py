@@ -59,7 +59,8 @@ class StepCurrent(eqx.Module):
     def __init__(self, target: str, times: ArrayLike, values: ArrayLike, *, delay: float = 0.0):
         check_number("times", times, low=0.0)
         check_number("values", values)
-        times, values = known("times", times).astype(np.float64), as_real(values)
+        times, values = known("times", times), as_real(values)
+        times = times.astype(np.result_type(times, np.float32))
         if times.size == 0:
             raise ValueError("times is empty; give at least one")
         if times.ndim != 1 or values.ndim not in (1, 2) or values.shape[0] != times.shape[0]:

@@ -88,7 +88,8 @@ class SpikeList(eqx.Module):
         check_number("times", times, low=0.0, strict=True)
         check_number("cells", cells)
         check_number("weight", weight)
-        times, cells = known("times", times).astype(np.float64), known("cells", cells)
+        times, cells = known("times", times), known("cells", cells)
+        times = times.astype(np.result_type(times, np.float32))
         if cells.size and not np.issubdtype(cells.dtype, np.integer):
             raise TypeError(f"cells has dtype {cells.dtype}; give integer indices of target cells")
         if times.ndim != 1 or times.shape != cells.shape:

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_below, check_parameter, concrete
+from jsnn._math import as_real, check_below, check_parameter, check_threshold, concrete
 
 Values = dict[str, Array]
 
@@ -25,7 +25,7 @@ class AdEx(eqx.Module):
     of the spike within the step. v then stays at v_reset for the rest of the step and for t_ref, or
     goes on at once where t_ref is 0. A cell fires at most once a step; what would be its second
     spike falls into the next one. With delta_t = 0 there is no exponential, and v_th is where it
-    fires.
+    fires: never, where v_th and v_peak are infinite.
 
     | parameter | meaning | unit | default |
     |---|---|---|---|
@@ -92,10 +92,10 @@ class AdEx(eqx.Module):
             check_parameter(name, value, low=0.0, strict=True)
         for name, value in (("delta_t", delta_t), ("t_ref", t_ref)):
             check_parameter(name, value, low=0.0)
-        for name, value in (("e_l", e_l), ("v_th", v_th), ("a", a), ("b", b), ("i_e", i_e)):
+        for name, value in (("e_l", e_l), ("a", a), ("b", b), ("i_e", i_e), ("v_reset", v_reset)):
             check_parameter(name, value)
-        check_parameter("v_peak", v_peak)
-        check_parameter("v_reset", v_reset)
+        for name, value in (("v_th", v_th), ("v_peak", v_peak)):
+            check_threshold(name, value)
         self.c_m, self.g_l, self.e_l = as_real(c_m), as_real(g_l), as_real(e_l)
         self.v_th, self.delta_t = as_real(v_th), as_real(delta_t)
         self.v_peak, self.v_reset = as_real(v_peak), as_real(v_reset)
@@ -104,7 +104,10 @@ class AdEx(eqx.Module):
         check_below("v_th", self.v_th, "v_peak", self.v_peak, strict=False)
         check_below("v_reset", self.v_reset, "v_peak", self.v_peak)
         # Where there is no upstroke it fires at v_th, and would at every step
-        sharpness, threshold = concrete(self.delta_t), concrete(self.v_th)
+        sharpness, threshold, peak = map(concrete, (self.delta_t, self.v_th, self.v_peak))
+        if sharpness is not None and peak is not None:
+            bent = np.where(sharpness > 0, peak, -np.inf)
+            check_below("v_peak", bent, "infinity", np.inf, why=", as delta_t is not 0")
         if sharpness is not None and threshold is not None:
             flat = np.where(sharpness == 0, threshold, np.inf)
             check_below("v_reset", self.v_reset, "v_th", flat, why=", as delta_t is 0")
@@ -198,12 +201,18 @@ class AdEx(eqx.Module):
         return self.a * self.delta_t * self.c_m / (self.tau_w * self.g_l)
 
     @property
+    def _origin(self) -> Array:
+        """Where the coordinate u begins: v_th, and 0 where that is infinite."""
+        return jnp.where(jnp.isinf(self.v_th), 0, self.v_th)
+
+    @property
     def _u_peak(self) -> Array:
-        return jnp.where(self.delta_t > 0, self._u(self.v_peak), 0)
+        never = jnp.where(jnp.isinf(self.v_th), jnp.inf, 0)
+        return jnp.where(self.delta_t > 0, self._u(self.v_peak), never)
 
     def _u(self, v: Array) -> Array:
-        bent = -self._sharpness * jax.nn.softplus((self.v_th - v) / self._sharpness)
-        return jnp.where(self.delta_t > 0, bent, v - self.v_th)
+        bent = -self._sharpness * jax.nn.softplus((self._origin - v) / self._sharpness)
+        return jnp.where(self.delta_t > 0, bent, v - self._origin)
 
     def _upstroke(self, u: Array) -> "_Upstroke":
         # Beyond the spike, where stages of a solver may be, the slope stays that at the spike: were
@@ -212,7 +221,7 @@ class AdEx(eqx.Module):
         s = jnp.where(bent, 1 - jnp.exp(jnp.minimum(u * (1 / d), 0.0)), 1)
         # What the logarithm is multiplied by vanishes with it
         log_s = jnp.log(jnp.maximum(s, jnp.finfo(s.dtype).tiny ** 0.4))
-        return _Upstroke(self.v_th + u - d * log_s, s, 1 - s, log_s)
+        return _Upstroke(self._origin + u - d * log_s, s, 1 - s, log_s)
 
     def _singular(self, up: "_Upstroke") -> Array:
         return self._k * (up.s * up.log_s - up.s)

@@ -14,6 +14,7 @@ from jsnn._math import (
     as_real,
     check_name,
     check_parameter,
+    check_threshold,
     concrete,
     inverse_exprel,
     shortened,
@@ -186,11 +187,12 @@ class HodgkinHuxley(eqx.Module):
         check_parameter("c_m", c_m, low=0.0, strict=True)
         check_parameter("g_l", g_l, low=0.0)
         check_parameter("t_ref", t_ref, low=0.0)
-        for name, value in (("e_l", e_l), ("v_0", v_0), ("i_e", i_e), ("v_th", v_th)):
+        for name, value in (("e_l", e_l), ("v_0", v_0), ("i_e", i_e)):
             check_parameter(name, value)
         self.channels = dict(channels)
         self.c_m, self.g_l, self.e_l = as_real(c_m), as_real(g_l), as_real(e_l)
         self.v_0, self.t_ref = as_real(v_0), as_real(t_ref)
+        check_threshold("v_th", v_th)
         self.i_e, self.v_th = as_real(i_e), as_real(v_th)
 
     @classmethod

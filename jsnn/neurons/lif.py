@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_below, check_parameter
+from jsnn._math import as_real, check_below, check_parameter, check_threshold
 
 Values = dict[str, Array]
 
@@ -24,7 +24,7 @@ class LIF(eqx.Module):
     | `tau_m` | membrane time constant | ms | 10 |
     | `c_m` | membrane capacitance | pF | 250 |
     | `e_l` | resting potential | mV | -70 |
-    | `v_th` | threshold | mV | -55 |
+    | `v_th` | threshold; none, where it is infinite | mV | -55 |
     | `v_reset` | reset potential | mV | -70 |
     | `t_ref` | refractory time, whole steps | ms | 2 |
     | `i_e` | constant current | pA | 0 |
@@ -55,8 +55,9 @@ class LIF(eqx.Module):
         check_parameter("tau_m", tau_m, low=0.0, strict=True)
         check_parameter("c_m", c_m, low=0.0, strict=True)
         check_parameter("t_ref", t_ref, low=0.0)
-        for name, value in (("e_l", e_l), ("v_th", v_th), ("v_reset", v_reset), ("i_e", i_e)):
+        for name, value in (("e_l", e_l), ("v_reset", v_reset), ("i_e", i_e)):
             check_parameter(name, value)
+        check_threshold("v_th", v_th)
         check_below("v_reset", v_reset, "v_th", v_th, why=", or the cell fires at every step")
         self.tau_m, self.c_m, self.e_l = as_real(tau_m), as_real(c_m), as_real(e_l)
         self.v_th, self.v_reset = as_real(v_th), as_real(v_reset)
