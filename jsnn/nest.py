@@ -30,8 +30,9 @@ NEST's `sic_connection` is `jsnn.coupling.SlowInwardCurrent` and its `gap_juncti
 
 The receptor is chosen by name, where NEST chooses it by the sign of the weight: a negative weight
 in NEST is here a negative weight onto `in` for a current, and its absolute value onto `in` for a
-conductance, whose reversal potential makes it inhibitory. An `iaf_psc_delta` or `aeif_psc_delta`
-has one receptor, for weights of either sign.
+conductance, whose reversal potential makes it inhibitory. A negative weight onto `ex`, or a
+positive one onto the current `in`, is refused: NEST would hand it to the other. An `iaf_psc_delta`
+or `aeif_psc_delta` has one receptor, for weights of either sign.
 
 | parameter | meaning | unit | psc | cond |
 |---|---|---|---|---|
@@ -149,8 +150,7 @@ def iaf_psc_exp(
     Inhibitory weights are negative. Parameters and defaults: the module's table.
     """
     values = parameters("iaf_psc_exp", n, params)
-    receptors = {"ex": Exponential(values["tau_syn_ex"]), "in": Exponential(values["tau_syn_in"])}
-    return _population(n, values, receptors, slices, solver)
+    return _population(n, values, _receptors(Exponential, values), slices, solver)
 
 
 def iaf_psc_alpha(
@@ -161,8 +161,7 @@ def iaf_psc_alpha(
     Inhibitory weights are negative. Parameters and defaults: the module's table.
     """
     values = parameters("iaf_psc_alpha", n, params)
-    receptors = {"ex": Alpha(values["tau_syn_ex"]), "in": Alpha(values["tau_syn_in"])}
-    return _population(n, values, receptors, slices, solver)
+    return _population(n, values, _receptors(Alpha, values), slices, solver)
 
 
 def iaf_cond_exp(
@@ -173,10 +172,7 @@ def iaf_cond_exp(
     All weights are positive. Parameters and defaults: the module's table.
     """
     values = parameters("iaf_cond_exp", n, params)
-    receptors = {
-        "ex": Exponential(values["tau_syn_ex"], values["E_ex"]),
-        "in": Exponential(values["tau_syn_in"], values["E_in"]),
-    }
+    receptors = _receptors(Exponential, values)
     return _population(n, values, receptors, slices, RK4(2) if solver is None else solver)
 
 
@@ -188,10 +184,7 @@ def iaf_cond_alpha(
     All weights are positive. Parameters and defaults: the module's table.
     """
     values = parameters("iaf_cond_alpha", n, params)
-    receptors = {
-        "ex": Alpha(values["tau_syn_ex"], values["E_ex"]),
-        "in": Alpha(values["tau_syn_in"], values["E_in"]),
-    }
+    receptors = _receptors(Alpha, values)
     return _population(n, values, receptors, slices, RK4(4) if solver is None else solver)
 
 
@@ -284,9 +277,7 @@ def _adaptive(
     receptors: dict[str, Receptor] = {"delta": Delta()}
     if "tau_syn_ex" in values:
         kind = Alpha if "alpha" in model else Exponential
-        receptors = {
-            own: kind(values[f"tau_syn_{own}"], values.get(f"E_{own}")) for own in ("ex", "in")
-        }
+        receptors = _receptors(kind, values)
     own = ("C_m", "g_L", "E_L", "V_th", "Delta_T", "V_peak", "V_reset", "t_ref", "tau_w")
     neuron = AdEx(**{name.lower(): values[name] for name in (*own, "a", "b", "I_e")})
     return _made(neuron, n, values, receptors, slices, solver)
@@ -311,7 +302,7 @@ def _channels(
     model: str, n: int, params: Mapping[str, Any], slices: Slices | None, solver: Solver | None
 ) -> Population:
     values = parameters(model, n, params)
-    receptors = {"ex": Alpha(values["tau_syn_ex"]), "in": Alpha(values["tau_syn_in"])}
+    receptors = _receptors(Alpha, values)
     law = HodgkinHuxley.squid if model == "hh_psc_alpha" else HodgkinHuxley.interneuron
     others = (*STATES, "tau_syn_ex", "tau_syn_in", GROWTH)
     neuron = law(**{name.lower(): own for name, own in values.items() if name not in others})
@@ -335,6 +326,16 @@ def tsodyks2_synapse(**params: Any) -> MaassMarkram:
     distribution.
     """
     return MaassMarkram(**synapse_parameters("tsodyks2_synapse", params))
+
+
+def _receptors(
+    kind: type[Exponential] | type[Alpha], values: Mapping[str, Any]
+) -> dict[str, Receptor]:
+    """`ex` and `in`: conductances, or currents that take the weights that NEST hands them."""
+    if "E_ex" in values:
+        return {end: kind(values[f"tau_syn_{end}"], values[f"E_{end}"]) for end in ("ex", "in")}
+    signs = {"ex": 1, "in": -1}
+    return {end: kind(values[f"tau_syn_{end}"], sign=sign) for end, sign in signs.items()}
 
 
 def _population(

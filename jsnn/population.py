@@ -229,9 +229,9 @@ class Population(eqx.Module):
     def _t_ref(self) -> Array:
         return self.neuron.t_ref if isinstance(self.neuron, Neuron) else as_real(0.0)
 
-    def wants_positive(self, receptor: str) -> bool:
-        """Whether weights onto a receptor must not be negative."""
-        return self.receptors[receptor].is_conductance or not self.neuron.is_spiking
+    def weight_sign(self, receptor: str) -> int | None:
+        """The sign that weights onto a receptor must have, 1 or -1; None where it may be either."""
+        return self.receptors[receptor].weight_sign if self.neuron.is_spiking else 1
 
     def prepare(self, dt: float) -> Coefficients:
         """Turn the parameters into coefficients, once, outside the loop over steps."""

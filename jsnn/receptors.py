@@ -1,4 +1,8 @@
-"""Linear filters from arriving spikes to a current or a conductance."""
+"""Linear filters from arriving spikes to a current or a conductance.
+
+`weight_sign` of a receptor is the sign that weights onto it must have, and None where they may have
+either.
+"""
 
 import math
 
@@ -19,6 +23,10 @@ class Delta(eqx.Module):
     @property
     def is_conductance(self) -> bool:
         return False
+
+    @property
+    def weight_sign(self) -> int | None:
+        return None
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -47,17 +55,27 @@ class Exponential(eqx.Module):
     |---|---|---|
     | `tau` | time constant | ms |
     | `e_rev` | reversal potential, or None for a current | mV |
+
+    `sign` refuses weights of the other sign: 1 or -1, for a model in which a current's time
+    constant follows from the sign of the weight. Conductances take no negative weights anyway.
     """
 
     tau: Array
     e_rev: Array | None
+    sign: int | None = eqx.field(static=True)
 
-    def __init__(self, tau: ArrayLike = 2.0, e_rev: ArrayLike | None = None):
-        self.tau, self.e_rev = _parameters(tau, e_rev)
+    def __init__(
+        self, tau: ArrayLike = 2.0, e_rev: ArrayLike | None = None, *, sign: int | None = None
+    ):
+        self.tau, self.e_rev, self.sign = _parameters(tau, e_rev, sign)
 
     @property
     def is_conductance(self) -> bool:
         return self.e_rev is not None
+
+    @property
+    def weight_sign(self) -> int | None:
+        return 1 if self.is_conductance else self.sign
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -91,17 +109,27 @@ class Alpha(eqx.Module):
     |---|---|---|
     | `tau` | time constant | ms |
     | `e_rev` | reversal potential, or None for a current | mV |
+
+    `sign` refuses weights of the other sign: 1 or -1, for a model in which a current's time
+    constant follows from the sign of the weight. Conductances take no negative weights anyway.
     """
 
     tau: Array
     e_rev: Array | None
+    sign: int | None = eqx.field(static=True)
 
-    def __init__(self, tau: ArrayLike = 2.0, e_rev: ArrayLike | None = None):
-        self.tau, self.e_rev = _parameters(tau, e_rev)
+    def __init__(
+        self, tau: ArrayLike = 2.0, e_rev: ArrayLike | None = None, *, sign: int | None = None
+    ):
+        self.tau, self.e_rev, self.sign = _parameters(tau, e_rev, sign)
 
     @property
     def is_conductance(self) -> bool:
         return self.e_rev is not None
+
+    @property
+    def weight_sign(self) -> int | None:
+        return 1 if self.is_conductance else self.sign
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -129,12 +157,18 @@ class Alpha(eqx.Module):
 Receptor = Delta | Exponential | Alpha
 
 
-def _parameters(tau: ArrayLike, e_rev: ArrayLike | None) -> tuple[Array, Array | None]:
+def _parameters(
+    tau: ArrayLike, e_rev: ArrayLike | None, sign: int | None
+) -> tuple[Array, Array | None, int | None]:
     check_number("tau", tau, low=0.0, strict=True)
+    if sign not in (None, 1, -1):
+        raise ValueError(f"sign={sign!r}; give 1, -1, or None for weights of either sign")
+    if e_rev is not None and sign == -1:
+        raise ValueError(f"sign=-1 with e_rev={e_rev}: weights onto a conductance are positive")
     if e_rev is not None:
         check_number("e_rev", e_rev)
         e_rev = as_real(e_rev)
-    return as_real(tau), e_rev
+    return as_real(tau), e_rev, sign
 
 
 def _current(y: Array, e_rev: Array | None, v: Array) -> Array:
