@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from jsnn._checkpoint import Checkpoint, fingerprint
 from jsnn._math import shortened, whole_steps
+from jsnn._names import explained
 from jsnn._rewire import with_room
 from jsnn._simulate import Solution, advance_from_host, check_record
 from jsnn._status import check_state, raise_if_failed
@@ -29,6 +30,7 @@ _SEGMENT_SECONDS = 2.0  # between two signs of progress
 _FIRST_SEGMENT = 0.02  # of the run: short, to learn how long a step takes
 
 
+@explained
 def run(
     network: Network,
     duration: float,

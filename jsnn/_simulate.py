@@ -17,6 +17,7 @@ from jsnn._external import pad_inputs
 from jsnn._loop import all_steps
 from jsnn._math import named, shortened
 from jsnn._memory import check_memory, size
+from jsnn._names import explained
 from jsnn._status import check_state
 from jsnn._sums import Conductances
 from jsnn.adjoint import Backprop
@@ -43,6 +44,7 @@ class Solution(eqx.Module):
     stats: dict[str, Any]
 
 
+@explained
 def simulate(
     network: Network,
     state: State,

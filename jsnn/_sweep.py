@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from jsnn._divide import mesh_of
 from jsnn._math import NEVER, shortened
+from jsnn._names import explained
 from jsnn._points import Points, check_function
 from jsnn._simulate import COMPILER_OPTIONS
 from jsnn._swept import Swept
@@ -24,6 +25,7 @@ _CPU_BYTES = 2**27  # that a device works on at once: more runs no faster, and l
 _PART = 0.5  # of an accelerator's memory
 
 
+@explained
 def sweep(
     function: Callable[..., Any],
     over: Mapping[str, Any],

@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_scalar, concrete, real_dtype
+from jsnn._names import explained
 
 
 @runtime_checkable
@@ -23,6 +24,7 @@ def is_distribution(value: Any) -> bool:
     return isinstance(value, Distribution) and not isinstance(value, type)
 
 
+@explained
 class Uniform(eqx.Module):
     """Uniform between `low` and `high`."""
 
@@ -41,6 +43,7 @@ class Uniform(eqx.Module):
         return jax.random.uniform(key, shape, real_dtype(), self.low, self.high)
 
 
+@explained
 class Normal(eqx.Module):
     """Normal with `mean` and `std`, cut to `low`..`high` (what lies outside is never drawn)."""
 
@@ -81,6 +84,7 @@ class Normal(eqx.Module):
         return jnp.where(self.std > 0, self.mean + self.std * drawn, self.mean)
 
 
+@explained
 class LogNormal(eqx.Module):
     """exp of a normal number with mean `mu` and standard deviation `sigma`."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array, lax
 
 from jsnn._math import NEVER, check_scalar, plain, real_dtype, whole_steps
+from jsnn._names import explained
 from jsnn._system import Current
 from jsnn.coupling import Coupled
 from jsnn.population import Coefficients, Moved, Population, PopulationState
@@ -20,11 +21,13 @@ States = dict[str, PopulationState]
 Waves = dict[str, Array]
 
 
+@explained
 class Joint(eqx.Module):
     """The populations of a group advance as one system: their solver evaluates the coupling at
     each of its stages, at the membranes of that stage."""
 
 
+@explained
 class WaveformRelaxation(eqx.Module):
     """Cells advance one by one over a window of steps, each under the membranes that its partners
     had in the last round, until they no longer change (Hahne et al. 2015, Front. Neuroinform. 9).

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jsnn._math import shortened
+from jsnn._names import explained
 from jsnn._spike_checks import as_path, spikes, whole
 
 
+@explained
 def save_ascii(
     path: str | os.PathLike, times: ArrayLike, index: ArrayLike, *, first_id: int = 1
 ) -> Path:
@@ -41,6 +43,7 @@ def save_ascii(
     return path
 
 
+@explained
 def load_ascii(path: str | os.PathLike, *, first_id: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Times (ms) and cell indices from a file as `save_ascii` and NEST write it."""
     path, first_id = as_path(path), whole("first_id", first_id, 0)
@@ -65,6 +68,7 @@ def load_ascii(path: str | os.PathLike, *, first_id: int = 1) -> tuple[np.ndarra
     return np.asarray(times, np.float64), np.asarray(index, np.int64)
 
 
+@explained
 def save_npz(path: str | os.PathLike, **arrays: Any) -> Path:
     """Write arrays to a compressed `.npz`, under the given name and no other."""
     converted = {name: _storable(name, value) for name, value in arrays.items()}

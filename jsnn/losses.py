@@ -20,11 +20,13 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_number, concrete, real_dtype, shortened
+from jsnn._names import explained
 from jsnn._spike_checks import whole
 
 Reduce = Callable[[Array], Array] | None
 
 
+@explained
 def rates(counts: ArrayLike, duration: float) -> Array:
     """Firing rate of each cell (Hz), `[n]`: the sum of its counts, `[bins, n]`, over `duration`
     (ms)."""
@@ -33,6 +35,7 @@ def rates(counts: ArrayLike, duration: float) -> Array:
     return jnp.sum(counts, 0) * (1000.0 / duration)
 
 
+@explained
 def cv_isi(raster: ArrayLike, *, min_spikes: int = 3, reduce: Reduce = jnp.nanmean) -> Array:
     """Coefficient of variation of the intervals between the spikes of each cell.
 
@@ -64,6 +67,7 @@ def cv_isi(raster: ArrayLike, *, min_spikes: int = 3, reduce: Reduce = jnp.nanme
     return _reduced(jnp.where(n + 1 >= min_spikes - 0.5, cv, jnp.nan), reduce)
 
 
+@explained
 def van_rossum(
     raster: ArrayLike,
     target: ArrayLike,
@@ -97,6 +101,7 @@ def filtered(raster: ArrayLike, *, tau: ArrayLike, dt: float) -> Array:
     return _filtered(_over_time("raster", raster), jnp.exp(-dt / as_real(tau)))
 
 
+@explained
 def mean_squared(
     values: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None
 ) -> Array:
@@ -125,6 +130,7 @@ def mean_squared(
     return jnp.sum(weights * apart**2) / jnp.sum(weights)
 
 
+@explained
 def fano_factor(counts: ArrayLike) -> Array:
     """Fano factor of the spikes of all cells together: var(c) / <c> over bins, of counts
     `[bins, n]`. 1 for independent Poisson cells, more under synchrony; 0 without a spike."""
@@ -134,6 +140,7 @@ def fano_factor(counts: ArrayLike) -> Array:
     return jnp.where(some, jnp.var(total) / jnp.where(some, mean, 1), 0)
 
 
+@explained
 def synchrony_chi(v: ArrayLike) -> Array:
     """Synchrony χ of the membrane potentials `[steps, n]` (mV), 0 to 1: χ² = var_t(<v>) /
     <var_t(v_i)> (Golomb and Rinzel 1993; Golomb 2007). 0 where no cell varies."""

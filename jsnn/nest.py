@@ -114,6 +114,7 @@ from typing import Any
 
 from jax import Array
 
+from jsnn._names import explained, nearest
 from jsnn._nest_defaults import DEFAULTS as DEFAULTS
 from jsnn._nest_defaults import GROWTH, STATES, parameters, synapse_parameters
 from jsnn._nest_defaults import SYNAPSE_DEFAULTS as SYNAPSE_DEFAULTS
@@ -130,7 +131,31 @@ from jsnn.solvers import RK4, Solver
 
 Slices = Mapping[str, slice]
 
+_ELSEWHERE = {
+    "Create": "the constructors of this module, as jsnn.nest.iaf_psc_alpha(100)",
+    "Connect": "jsnn.Projection",
+    "Simulate": "jsnn.run",
+    "TripartiteConnect": "jsnn.tripartite.tripartite",
+    "static_synapse": "jsnn.Projection with its weight and delay",
+    "gap_junction": "jsnn.coupling.GapJunction",
+    "sic_connection": "jsnn.coupling.SlowInwardCurrent",
+    "spike_recorder": "jsnn.record.Spikes",
+    "multimeter": "jsnn.record.States",
+    "voltmeter": "jsnn.record.States",
+}
 
+
+def __getattr__(name: str) -> Any:
+    """Only for names that do not exist: which do."""
+    names = [*DEFAULTS, *SYNAPSE_DEFAULTS]
+    hint = f"use {_ELSEWHERE[name]}; " if name in _ELSEWHERE else ""
+    near = nearest(name, names)
+    if not hint and near and not name.startswith("_"):
+        hint = f"did you mean {near!r}? "
+    raise AttributeError(f"jsnn.nest has no {name!r}: {hint}there are {names}")
+
+
+@explained
 def iaf_psc_delta(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -142,6 +167,7 @@ def iaf_psc_delta(
     return _population(n, values, {"delta": Delta()}, slices, solver)
 
 
+@explained
 def iaf_psc_exp(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -153,6 +179,7 @@ def iaf_psc_exp(
     return _population(n, values, _receptors(Exponential, values), slices, solver)
 
 
+@explained
 def iaf_psc_alpha(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -164,6 +191,7 @@ def iaf_psc_alpha(
     return _population(n, values, _receptors(Alpha, values), slices, solver)
 
 
+@explained
 def iaf_cond_exp(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -176,6 +204,7 @@ def iaf_cond_exp(
     return _population(n, values, receptors, slices, RK4(2) if solver is None else solver)
 
 
+@explained
 def iaf_cond_alpha(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -188,6 +217,7 @@ def iaf_cond_alpha(
     return _population(n, values, receptors, slices, RK4(4) if solver is None else solver)
 
 
+@explained
 def hh_psc_alpha(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -199,6 +229,7 @@ def hh_psc_alpha(
     return _channels("hh_psc_alpha", n, params, slices, solver)
 
 
+@explained
 def hh_psc_alpha_gap(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -210,6 +241,7 @@ def hh_psc_alpha_gap(
     return _channels("hh_psc_alpha_gap", n, params, slices, solver)
 
 
+@explained
 def aeif_psc_delta(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -221,6 +253,7 @@ def aeif_psc_delta(
     return _adaptive("aeif_psc_delta", n, params, slices, solver)
 
 
+@explained
 def aeif_psc_exp(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -231,6 +264,7 @@ def aeif_psc_exp(
     return _adaptive("aeif_psc_exp", n, params, slices, solver)
 
 
+@explained
 def aeif_psc_alpha(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -242,6 +276,7 @@ def aeif_psc_alpha(
     return _adaptive("aeif_psc_alpha", n, params, slices, solver)
 
 
+@explained
 def aeif_cond_exp(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -252,6 +287,7 @@ def aeif_cond_exp(
     return _adaptive("aeif_cond_exp", n, params, slices, solver)
 
 
+@explained
 def aeif_cond_alpha(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -263,6 +299,7 @@ def aeif_cond_alpha(
     return _adaptive("aeif_cond_alpha", n, params, slices, solver)
 
 
+@explained
 def aeif_cond_alpha_astro(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -283,6 +320,7 @@ def _adaptive(
     return _made(neuron, n, values, receptors, slices, solver)
 
 
+@explained
 def astrocyte_lr_1994(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -309,6 +347,7 @@ def _channels(
     return _made(neuron, n, values, receptors, slices, solver)
 
 
+@explained
 def tsodyks_synapse(**params: Any) -> Tsodyks:
     """Short-term plasticity of Tsodyks, Uziel and Markram (2000): the `release` of a projection.
 
@@ -318,6 +357,7 @@ def tsodyks_synapse(**params: Any) -> Tsodyks:
     return Tsodyks(**synapse_parameters("tsodyks_synapse", params))
 
 
+@explained
 def tsodyks2_synapse(**params: Any) -> MaassMarkram:
     """Short-term plasticity of Maass and Markram (2002): the `release` of a projection.
 

@@ -31,11 +31,13 @@ from jsnn._math import (
     shortened,
 )
 from jsnn._memory import check_buffers, check_plan
+from jsnn._names import explained
 from jsnn._parts import Parts, check_kinds, checked_parts
 from jsnn._random import key_words
 from jsnn._rewire import connect_first, edges_of, growing, rewired_state
 from jsnn._slow import SlowConnections, SlowCurrents
 from jsnn._synapses import Connections, Synapses
+from jsnn._units import warn_of_units
 from jsnn.coupling import Coupling, GapConnections, GapJunction, Junctions, groups
 from jsnn.delivery import Delivery, EventDriven, segment_sum_step
 from jsnn.exchange import Exchange, Joint, Relaxation, WaveformRelaxation, check_groups
@@ -48,6 +50,7 @@ from jsnn.state import NEVER, NetworkCoefficients, State, look_at_inputs, look_a
 _LONGEST_BLOCK = 64  # steps; longer delays do not make longer blocks, which only cost memory
 
 
+@explained
 class Network(eqx.Module):
     """Named populations, projections between them and inputs to them, in steps of `dt` ms.
 
@@ -66,7 +69,8 @@ class Network(eqx.Module):
 
     A projection between lists is split into one for each pair, named `"name/pre->post"`. Raises
     `ValueError` or `TypeError`, before anything compiles, for unknown names, times off the grid,
-    arrays of the wrong shape, and weights of the wrong sign.
+    arrays of the wrong shape, and weights of the wrong sign; warns where numbers can be nothing but
+    seconds, volts or amperes.
     """
 
     populations: dict[str, Population]
@@ -109,6 +113,7 @@ class Network(eqx.Module):
         self.populations, self.inputs = dict(populations), dict(inputs)
         self.synapses, self.couplings, self.slow = {}, {}, {}
         self.populations, self.inputs, *_ = self._checked_parts()
+        warn_of_units(self.populations, self.inputs, self.dt)
         for name, source in self.inputs.items():
             with named(f"input {name!r}"):
                 self.inputs[name] = source.on_grid(self.dt)

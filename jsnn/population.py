@@ -25,6 +25,7 @@ from jsnn._math import (
     unknown,
     whole_steps_array,
 )
+from jsnn._names import explained
 from jsnn._population_checks import (
     Cell,
     Neuron,
@@ -77,6 +78,7 @@ class Coefficients(NamedTuple):
     growth: GrowthCoefficients | None
 
 
+@explained
 class Population(eqx.Module):
     """n cells of one law.
 

@@ -13,6 +13,7 @@ from jsnn._math import (
     shortened,
     unknown,
 )
+from jsnn._names import explained
 from jsnn.connect import Rule
 from jsnn.delays import Interpolated
 from jsnn.distributions import Distribution, is_distribution
@@ -22,6 +23,7 @@ from jsnn.release import Constant, Release
 from jsnn.rewire import Growing
 
 
+@explained
 class Projection(eqx.Module):
     """Spikes of `pre` onto a receptor of `post`, along the edges of a rule.
 

@@ -12,10 +12,12 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_number
+from jsnn._names import explained
 
 Values = dict[str, Array]
 
 
+@explained
 class Delta(eqx.Module):
     """An arrival moves the membrane by its weight (mV), and is lost on a refractory cell. Of an
     astrocyte it raises IP3."""
@@ -45,6 +47,7 @@ class Delta(eqx.Module):
         return jnp.zeros((), v.dtype)
 
 
+@explained
 class Exponential(eqx.Module):
     """dy/dt = -y / tau; an arrival adds its weight to y.
 
@@ -98,6 +101,7 @@ class Exponential(eqx.Module):
         return _current(values[self.states[0]], self.e_rev, v)
 
 
+@explained
 class Alpha(eqx.Module):
     """dx/dt = -x / tau, dy/dt = x - y / tau; an arrival adds e / tau times its weight to x.
 

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array, lax
 
 from jsnn._math import plain, real_dtype, unknown, whole_steps
+from jsnn._names import explained
 from jsnn._samples import Block, Part, Samples, check_index, chosen, values_on_host
 from jsnn._synapse_states import SynapseStates as SynapseStates
 from jsnn.network import Network
@@ -25,6 +26,7 @@ from jsnn.records import SpikeValues as SpikeValues
 from jsnn.spikes import WORD
 
 
+@explained
 class Spikes(eqx.Module):
     """Every spike of the given cells, `"cells"` or `"cells.exc"`. Costs a bit a cell and step."""
 
@@ -78,6 +80,7 @@ class Spikes(eqx.Module):
         return network.populations[network.part(self.cells)[0]].n / 8
 
 
+@explained
 class Counts(eqx.Module):
     """The number of spikes of each of the given cells in every `every` ms, `[n_samples, n]`.
 
@@ -150,6 +153,7 @@ class Counts(eqx.Module):
         return 4 * network.populations[network.part(self.cells)[0]].n / every
 
 
+@explained
 class States(eqx.Module):
     """A state of some cells at every multiple of `every` ms, `[n_samples, k]`.
 

@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jsnn"
 
 FLOORS = [
+    {"_names"},
     {"_math", "_random", "_draw", "_one_kernel", "_sorting", "spikes"},
     {"surrogate", "adjoint", "solvers", "receptors", "distributions", "edges", "_spike_checks"},
     {"_points", "_slots", "_working_set", "transforms"},
@@ -40,7 +41,7 @@ FLOORS = [
     {"delivery", "state"},
     {"projection", "_synapses", "records"},
     {"_external", "_memory"},
-    {"_build", "_advance", "_parts", "_rewire"},
+    {"_build", "_advance", "_parts", "_rewire", "_units"},
     {"network"},
     {"_samples", "_status"},
     {"_synapse_states"},

@@ -15,10 +15,12 @@ from jsnn._math import (
     whole_steps,
     whole_steps_array,
 )
+from jsnn._names import explained
 from jsnn._random import cell_words, normal
 from jsnn.inputs._common import Cells, Prepared, Target, with_arrays, within
 
 
+@explained
 class StepCurrent(eqx.Module):
     """A current that is piecewise constant in time.
 
@@ -89,6 +91,7 @@ class StepCurrent(eqx.Module):
         return jnp.zeros(steps.shape, bool)
 
 
+@explained
 class NoiseCurrent(eqx.Module):
     """Gaussian white noise in pieces: mean + std * N(0, 1), drawn anew for every cell and interval.
 

@@ -21,12 +21,14 @@ from jsnn._math import (
     shortened,
     whole_steps,
 )
+from jsnn._names import explained
 from jsnn._random import cell_words
 from jsnn.inputs._common import Cells, Prepared, Target, embed, local, with_arrays, within
 
 _MOST_COUNTS = 1024  # comparisons a draw may take, each of them compiled
 
 
+@explained
 class Poisson(eqx.Module):
     """Independent Poisson spike trains, one for each target cell.
 

@@ -20,9 +20,11 @@ from jsnn._math import (
     whole_steps,
     whole_steps_array,
 )
+from jsnn._names import explained
 from jsnn.inputs._common import Cells, Prepared, Target, with_arrays
 
 
+@explained
 class SpikeList(eqx.Module):
     """Given spikes: the k-th reaches target cell `cells[k]` at `times[k]` plus the delay.
 

@@ -10,10 +10,12 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_below, check_number
+from jsnn._names import explained
 
 Values = dict[str, Array]
 
 
+@explained
 class AdEx(eqx.Module):
     """Adaptive exponential integrate-and-fire (Brette and Gerstner 2005, J. Neurophysiol. 94:3637):
 

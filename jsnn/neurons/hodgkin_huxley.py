@@ -18,10 +18,12 @@ from jsnn._math import (
     inverse_exprel,
     shortened,
 )
+from jsnn._names import explained
 
 Values = dict[str, Array]
 
 
+@explained
 class Exp(eqx.Module):
     """A rate of a gate (1/ms): a exp((v - v_0) / s), with a in 1/ms and v_0, s in mV."""
 
@@ -36,6 +38,7 @@ class Exp(eqx.Module):
         return self.a * jnp.exp((v - self.v_0) * (1 / self.s))
 
 
+@explained
 class Linoid(eqx.Module):
     """A rate of a gate (1/ms): a (v - v_0) / (1 - exp(-(v - v_0) / s)), which is a s at v_0, with
     a in 1/(mV ms) and v_0, s in mV. It falls with v where both a and s are negative."""
@@ -54,6 +57,7 @@ class Linoid(eqx.Module):
         return self.a * self.s * inverse_exprel((v - self.v_0) * (-1 / self.s))
 
 
+@explained
 class Sigmoid(eqx.Module):
     """A rate of a gate (1/ms): a / (1 + exp(-(v - v_0) / s)), with a in 1/ms and v_0, s in mV."""
 
@@ -71,6 +75,7 @@ class Sigmoid(eqx.Module):
 Rate = Exp | Linoid | Sigmoid
 
 
+@explained
 class Gate(eqx.Module):
     """dx/dt = alpha(v) (1 - x) - beta(v) x: the part of gates that are open; `power` of them in a
     row make a channel."""
@@ -97,6 +102,7 @@ class Gate(eqx.Module):
         return alpha / (alpha + beta)
 
 
+@explained
 class Channel(eqx.Module):
     """Many channels of a kind: the current g m^p h^q ... (e - v) of the conductance `g` (nS) when
     all are open, the reversal potential `e` (mV), and gates by name."""
@@ -123,6 +129,7 @@ class Channel(eqx.Module):
         return open_ * (self.e - v)
 
 
+@explained
 class HodgkinHuxley(eqx.Module):
     """A membrane with a leak and channels (Hodgkin and Huxley 1952, J. Physiol. 117:500):
 

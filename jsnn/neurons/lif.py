@@ -8,10 +8,12 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_below, check_number
+from jsnn._names import explained
 
 Values = dict[str, Array]
 
 
+@explained
 class LIF(eqx.Module):
     """Leaky integrate-and-fire (Lapicque 1907; Tuckwell 1988):
 
