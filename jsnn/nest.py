@@ -27,6 +27,9 @@ NEST's `sic_connection` is `jsnn.coupling.SlowInwardCurrent` and its `gap_juncti
 `jsnn.exchange.WaveformRelaxation`, for `Network(..., exchange=...)`. `TripartiteConnect` is
 `jsnn.tripartite`.
 `tsodyks_synapse` and `tsodyks2_synapse` are releases, for `Projection(..., release=...)`.
+`dc_generator`, `step_current_generator`, `noise_generator`, `poisson_generator` and
+`spike_generator` are inputs, for `Network(..., inputs=...)`, with the weight and the delay (1 ms)
+of NEST's connection from the device; see each of them.
 
 The receptor is chosen by name, where NEST chooses it by the sign of the weight: a negative weight
 in NEST is here a negative weight onto `in` for a current, and its absolute value onto `in` for a
@@ -114,11 +117,18 @@ from typing import Any
 
 from jax import Array
 
-from jsnn._names import explained, nearest
+from jsnn._names import explained
 from jsnn._nest_defaults import DEFAULTS as DEFAULTS
-from jsnn._nest_defaults import GROWTH, STATES, parameters, synapse_parameters
+from jsnn._nest_defaults import GROWTH, STATES, missing, parameters, synapse_parameters
 from jsnn._nest_defaults import SYNAPSE_DEFAULTS as SYNAPSE_DEFAULTS
 from jsnn._nest_defaults import UNSUPPORTED as UNSUPPORTED
+from jsnn._nest_devices import DEVICE_DEFAULTS as DEVICE_DEFAULTS
+from jsnn._nest_devices import UNSUPPORTED_OF_DEVICES as UNSUPPORTED_OF_DEVICES
+from jsnn._nest_devices import dc_generator as dc_generator
+from jsnn._nest_devices import noise_generator as noise_generator
+from jsnn._nest_devices import poisson_generator as poisson_generator
+from jsnn._nest_devices import spike_generator as spike_generator
+from jsnn._nest_devices import step_current_generator as step_current_generator
 from jsnn._nest_growth import CALCIUM as CALCIUM
 from jsnn.astrocytes import LiRinzel
 from jsnn.neurons.adex import AdEx
@@ -131,28 +141,10 @@ from jsnn.solvers import RK4, Solver
 
 Slices = Mapping[str, slice]
 
-_ELSEWHERE = {
-    "Create": "the constructors of this module, as jsnn.nest.iaf_psc_alpha(100)",
-    "Connect": "jsnn.Projection",
-    "Simulate": "jsnn.run",
-    "TripartiteConnect": "jsnn.tripartite.tripartite",
-    "static_synapse": "jsnn.Projection with its weight and delay",
-    "gap_junction": "jsnn.coupling.GapJunction",
-    "sic_connection": "jsnn.coupling.SlowInwardCurrent",
-    "spike_recorder": "jsnn.record.Spikes",
-    "multimeter": "jsnn.record.States",
-    "voltmeter": "jsnn.record.States",
-}
-
 
 def __getattr__(name: str) -> Any:
-    """Only for names that do not exist: which do."""
-    names = [*DEFAULTS, *SYNAPSE_DEFAULTS]
-    hint = f"use {_ELSEWHERE[name]}; " if name in _ELSEWHERE else ""
-    near = nearest(name, names)
-    if not hint and near and not name.startswith("_"):
-        hint = f"did you mean {near!r}? "
-    raise AttributeError(f"jsnn.nest has no {name!r}: {hint}there are {names}")
+    """Only for names that do not exist."""
+    raise missing(name, [*DEFAULTS, *SYNAPSE_DEFAULTS, *DEVICE_DEFAULTS])
 
 
 @explained

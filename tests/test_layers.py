@@ -54,7 +54,7 @@ FLOORS = [
     {"_run", "_sweep", "_descent"},
     {"_fit"},
     {"_nest_growth"},
-    {"_nest_defaults"},
+    {"_nest_defaults", "_nest_devices"},
     {"plot", "nest"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -31,6 +31,7 @@ class StepCurrent(eqx.Module):
       `values[j]`, and 0 before `times[0]`.
     - `values`: pA, `[k]`, or `[k, n]` with one column for each target cell.
     - `delay`: ms, added to the times. NEST's generators have 1 ms by default.
+    - `as_nest`: a time of 0 counts as one step, as NEST's generators begin a step late then.
     """
 
     times: np.ndarray | None  # until a network gives them its grid
@@ -38,8 +39,17 @@ class StepCurrent(eqx.Module):
     values: Array
     target: str = eqx.field(static=True)
     delay: float = eqx.field(static=True)
+    as_nest: bool = eqx.field(static=True)
 
-    def __init__(self, target: str, times: ArrayLike, values: ArrayLike, *, delay: float = 0.0):
+    def __init__(
+        self,
+        target: str,
+        times: ArrayLike,
+        values: ArrayLike,
+        *,
+        delay: float = 0.0,
+        as_nest: bool = False,
+    ):
         check_number("times", times, low=0.0)
         check_number("values", values)
         times, values = known("times", times).astype(np.float64), as_real(values)
@@ -53,7 +63,7 @@ class StepCurrent(eqx.Module):
         if np.any(np.diff(times) <= 0):
             raise ValueError(f"times={times} must increase")
         self.times, self.steps, self.values = times, None, values
-        self.target, self.delay = target, plain(delay)
+        self.target, self.delay, self.as_nest = target, plain(delay), bool(as_nest)
 
     def checked(self, dt: float, n: int) -> "StepCurrent":
         whole_steps("delay", self.delay, dt)
@@ -67,7 +77,7 @@ class StepCurrent(eqx.Module):
         """The same with its times as steps, in double precision: float32 would lose late ones."""
         if self.times is None:
             return self
-        whole = whole_steps_array("times", self.times, dt)
+        whole = np.maximum(whole_steps_array("times", self.times, dt), int(self.as_nest))
         if np.any(np.diff(whole) <= 0):
             raise ValueError(f"times={self.times}: two of them fall on one step of dt={dt:g} ms")
         steps = jnp.asarray(whole, jnp.int32)
@@ -100,8 +110,12 @@ class NoiseCurrent(eqx.Module):
     - `target`: a population or slice.
     - `mean`, `std`: pA; a scalar or one number for each target cell.
     - `interval`: ms for which a value is held; one step if left out. Halving it halves the
-      variance of the membrane, as with NEST's noise_generator.
+      variance of the membrane. NEST's noise_generator holds a value for 1 ms unless told
+      otherwise: `jsnn.nest.noise_generator` is it.
     - `start`, `stop`: ms.
+    - `delay`: ms, added to both.
+    - `as_nest`: as NEST's noise_generator, count the intervals from the start on, and begin a step
+      late where that is 0. Intervals are counted from 0 ms on otherwise.
     """
 
     mean: Array
@@ -110,6 +124,8 @@ class NoiseCurrent(eqx.Module):
     interval: float | None = eqx.field(static=True)
     start: float = eqx.field(static=True)
     stop: float | None = eqx.field(static=True)
+    delay: float = eqx.field(static=True)
+    as_nest: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -120,17 +136,21 @@ class NoiseCurrent(eqx.Module):
         interval: float | None = None,
         start: float = 0.0,
         stop: float | None = None,
+        delay: float = 0.0,
+        as_nest: bool = False,
     ):
         check_number("mean", mean)
         check_number("std", std, low=0.0)
         self.mean, self.std, self.target = as_real(mean), as_real(std), target
         self.interval, self.start, self.stop = plain(interval), plain(start), plain(stop)
+        self.delay, self.as_nest = plain(delay), bool(as_nest)
 
     def checked(self, dt: float, n: int) -> "NoiseCurrent":
         self = with_arrays(self, "mean", "std")
         if self.interval is not None:
             whole_steps("interval", self.interval, dt, least=1)
         whole_steps("start", self.start, dt)
+        whole_steps("delay", self.delay, dt)
         if self.stop is not None:
             if whole_steps("stop", self.stop, dt) <= whole_steps("start", self.start, dt):
                 raise ValueError(f"stop={self.stop} ms must be after start={self.start} ms")
@@ -150,10 +170,13 @@ class NoiseCurrent(eqx.Module):
     ) -> Array:
         mean, std = prepared.cells
         held = 1 if self.interval is None else whole_steps("interval", self.interval, dt)
-        words = cell_words(key, steps // held, cells.first, cells.n)
-        live = steps >= whole_steps("start", self.start, dt)
+        sent = steps - whole_steps("delay", self.delay, dt)
+        start = max(whole_steps("start", self.start, dt), int(self.as_nest))
+        since = sent - start if self.as_nest else sent
+        words = cell_words(key, since // held, cells.first, cells.n)
+        live = sent >= start
         if self.stop is not None:
-            live &= steps < whole_steps("stop", self.stop, dt)
+            live &= sent < whole_steps("stop", self.stop, dt)
         noise = mean + std * normal(words, np.dtype(mean.dtype))
         return jnp.where(live[:, None], noise, 0)
 
