@@ -14,6 +14,7 @@ from jsnn._math import NEVER, check_scalar, plain, real_dtype, whole_steps
 from jsnn._names import explained
 from jsnn._system import Current
 from jsnn.coupling import Coupled
+from jsnn.order import Order
 from jsnn.population import Coefficients, Moved, Population, PopulationState
 
 Populations = Mapping[str, Population]
@@ -284,6 +285,7 @@ def relax(
     window: Window,
     coupled: Coupled,
     dt: float,
+    order: Order,
 ) -> tuple[Waves, Array, Array]:
     """The waveforms of a window that begins with these states, the rounds, and what the last of
     them changed (mV)."""
@@ -304,7 +306,9 @@ def relax(
                 for name in populations
             }
             after = {
-                name: p.finish(coefficients[name], states[name], moved[name], arrivals[name])[0]
+                name: p.finish(
+                    *(coefficients[name], states[name], moved[name], arrivals[name]), order=order
+                )[0]
                 for name, p in populations.items()
             }
             return after, (own, ends)

@@ -42,6 +42,7 @@ from jsnn.coupling import Coupling, GapConnections, GapJunction, Junctions, grou
 from jsnn.delivery import Delivery, EventDriven, segment_sum_step
 from jsnn.exchange import Exchange, Joint, Relaxation, WaveformRelaxation, check_groups
 from jsnn.inputs import Cells, Target
+from jsnn.order import AsInNest, Order
 from jsnn.population import Population
 from jsnn.projection import Projection, locate
 from jsnn.rewire import Rewiring
@@ -66,6 +67,7 @@ class Network(eqx.Module):
     - `rewiring`: when the synapses of growing projections come and go: `Rewiring(interval)`.
     - `delivery`: `EventDriven()` or `SegmentSum()`, which give the same spikes and, backward, the
       same gradients. Only the latter can be differentiated forward, as with `jax.jvp`.
+    - `order`: of arrivals and thresholds in a step: `order.AsInNest()`, or `order.AsInBrian()`.
 
     A projection between lists is split into one for each pair, named `"name/pre->post"`. Raises
     `ValueError` or `TypeError`, before anything compiles, for unknown names, times off the grid,
@@ -81,6 +83,7 @@ class Network(eqx.Module):
     delivery: Delivery
     exchange: Exchange
     rewiring: Rewiring | None
+    order: Order
     dt: float = eqx.field(static=True)
     mesh: Mesh | None = eqx.field(static=True)
 
@@ -96,6 +99,7 @@ class Network(eqx.Module):
         couplings: Mapping[str, Coupling] | None = None,
         exchange: Exchange | None = None,
         rewiring: Rewiring | None = None,
+        order: Order | None = None,
     ):
         check_scalar("dt", dt, low=0.0, strict=True)
         if concrete(dt) is None:
@@ -106,6 +110,9 @@ class Network(eqx.Module):
             raise TypeError(f"delivery={shortened(delivery)}; give EventDriven() or SegmentSum()")
         self.exchange = Joint() if exchange is None else exchange
         self.rewiring = rewiring
+        self.order = AsInNest() if order is None else order
+        if not isinstance(self.order, Order):
+            raise TypeError(f"order={shortened(order)}; give AsInNest() or AsInBrian()")
         projections = {} if projections is None else projections
         inputs = {} if inputs is None else inputs
         couplings = {} if couplings is None else couplings
@@ -353,7 +360,8 @@ class Network(eqx.Module):
         }
         currents = {name: sent[0, : own[name]] for name, sent in currents.items()}
 
-        # (1) neurons and receptors advance, (2) arrivals of slot n, (3) threshold and reset
+        # (1) neurons and receptors advance, (2) arrivals of slot n, (3) threshold and reset; in
+        # Brian's order the threshold is before (2), and the reset after it
         relaxation = relaxed(
             self,
             coefficients._replace(inputs=inputs),
@@ -391,8 +399,10 @@ class Network(eqx.Module):
             if release is not None:
                 releases[name] = release
 
-        # A delay of 0 acts at once
-        populations = receive_at_once(self, coefficients, populations, buffers, step)
+        # A delay of 0 acts at once, after the resets, or, in Brian's order, as if before them
+        populations = receive_at_once(
+            self, coefficients, state.populations, populations, fired, buffers, step
+        )
         for name, synapses in self.synapses.items():
             buffers[name] = synapses.without_slot(buffers[name], step)
 

@@ -19,8 +19,8 @@ Values = dict[str, Array]
 
 @explained
 class Delta(eqx.Module):
-    """An arrival moves the membrane by its weight (mV), and is lost on a refractory cell. Of an
-    astrocyte it raises IP3."""
+    """An arrival moves the membrane by its weight (mV), and is lost on a refractory cell; whether
+    before or after the threshold of its step says `jsnn.order`. Of an astrocyte it raises IP3."""
 
     @property
     def is_conductance(self) -> bool:

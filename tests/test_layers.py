@@ -31,7 +31,7 @@ FLOORS = [
         "_store",
     },
     {"inputs.poisson", "inputs.spike_list", "inputs.currents", "inputs", "tripartite"},
-    {"_population_checks", "_pairing"},
+    {"_population_checks", "_pairing", "order"},
     {"population", "_rows"},
     {"_spike_rows", "_sums"},
     {"_one_by_one"},

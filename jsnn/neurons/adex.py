@@ -183,6 +183,10 @@ class AdEx(eqx.Module):
         v = (1 - fired) * values["v"] + fired * self.v_reset
         return {"v": v, "w": values["w"] + fired * self.b}
 
+    def outlasts(self, fired: Array) -> Array:
+        """The part of an arrival before the reset that is left after it."""
+        return 1 - lax.stop_gradient(fired)
+
     def receive(self, values: Values, amount: Array) -> Values:
         """The state after arrivals at a `Delta` receptor (mV)."""
         return {**values, "v": values["v"] + amount}

@@ -302,6 +302,10 @@ class HodgkinHuxley(eqx.Module):
         """The state after the spikes `fired` (1 or 0): the same."""
         return values
 
+    def outlasts(self, fired: Array) -> Array:
+        """The part of an arrival before the reset that is left after it."""
+        return jnp.ones_like(fired)
+
     def receive(self, values: Values, amount: Array) -> Values:
         """The state after arrivals at a `Delta` receptor (mV)."""
         return {**values, "v": values["v"] + amount}

@@ -108,6 +108,10 @@ class LIF(eqx.Module):
         # Exact for 0 and 1, and differentiable in `fired`, which a `where` is not.
         return {**values, "v": (1 - fired) * values["v"] + fired * self.v_reset}
 
+    def outlasts(self, fired: Array) -> Array:
+        """The part of an arrival before the reset that is left after it."""
+        return 1 - fired
+
     def receive(self, values: Values, amount: Array) -> Values:
         """The state after arrivals at a `Delta` receptor (mV)."""
         return {**values, "v": values["v"] + amount}
