@@ -70,7 +70,8 @@ def explained(public: _Public) -> _Public:
     if isinstance(public, type):
         setattr(public, "__init__", _explaining(public.__init__, public.__name__, 1))  # noqa: B010
         return public  # pyright: ignore[reportReturnType]
-    return _explaining(public, public.__name__, 0)  # pyright: ignore[reportReturnType]
+    of_class = next(iter(inspect.signature(public).parameters), "") == "cls"
+    return _explaining(public, public.__name__, int(of_class))  # pyright: ignore[reportReturnType]
 
 
 def _explaining(function: Callable[..., Any], name: str, own: int) -> Callable[..., Any]:
