@@ -13,6 +13,7 @@ from jsnn import inputs as inputs
 from jsnn import losses as losses
 from jsnn import nest as nest
 from jsnn import neurons as neurons
+from jsnn import order as order
 from jsnn import plot as plot
 from jsnn import receptors as receptors
 from jsnn import record as record

@@ -13,6 +13,7 @@ from jsnn._synapses import Synapses
 from jsnn.coupling import Coupled, Devices, Junctions
 from jsnn.exchange import Exchange, Relaxation, WaveformRelaxation, Window, move, relax
 from jsnn.inputs import Cells
+from jsnn.order import Order
 from jsnn.population import Population, PopulationState
 from jsnn.state import NetworkCoefficients, State
 
@@ -32,6 +33,8 @@ class Parts(Protocol):
     def couplings(self) -> dict[str, Junctions]: ...
     @property
     def exchange(self) -> Exchange: ...
+    @property
+    def order(self) -> Order: ...
     @property
     def groups(self) -> list[tuple[str, ...]]: ...
     @property
@@ -75,6 +78,7 @@ def advance(
             states[name], *spikes = own.finish(
                 *(coefficients.populations[name], populations[name], moved[name], mine),
                 coefficients.adjoint.reset,
+                net.order,
             )
             if own.neuron.is_spiking:
                 fired[name], active[name] = spikes
@@ -141,6 +145,7 @@ def relaxed(
                     Window(arrivals, held),
                     coupled,
                     net.dt,
+                    net.order,
                 ),
             )
         return relaxation
@@ -165,18 +170,23 @@ def _coupled(
 def receive_at_once(
     net: Parts,
     coefficients: NetworkCoefficients,
+    before: Mapping[str, PopulationState],
     populations: Mapping[str, PopulationState],
+    fired: Mapping[str, Array],
     buffers: Mapping[str, Array],
     step: Array,
 ) -> dict[str, PopulationState]:
-    """Hand spikes with a delay of 0 to the receptors, after the reset of the same step."""
+    """Hand spikes with a delay of 0 to the receptors, after the reset of the same step; `before`
+    are the states before the step, and `fired` the spikes in it of populations that spike."""
     states = dict(populations)
     for projection, synapses in net.synapses.items():
         if synapses.min_delay == 0:
             name = synapses.post[0]
             mine = _read(net, coefficients, projection, buffers, step, {})
-            states[name] = net.populations[name].receive(
-                coefficients.populations[name], states[name], mine
+            spikes = fired.get(name, jnp.zeros_like(states[name].refractory))
+            states[name] = net.populations[name].receive_at_once(
+                *(coefficients.populations[name], before[name], states[name], spikes, mine),
+                *(net.order, coefficients.adjoint.reset),
             )
     return states
 

@@ -197,7 +197,13 @@ def block(
                 arriving[name], waiting[name] = take(waiting[name], state.step, delivered)
             else:
                 waiting[name] = synapses.without_slot(waiting[name], state.step)
-        populations = receive_at_once(network, coefficients, populations, arriving, state.step)
+        own_fired = {name: own[0].astype(real_dtype()) for name, own in bits.items()}
+        if not event_driven:
+            own_fired = {name: own.fired[0] for name, own in fired.items()}
+        populations = receive_at_once(
+            *(network, coefficients, state.populations, populations, own_fired, arriving),
+            state.step,
+        )
         samples = jax.tree.map(lambda x: x[None], sampled(record, populations))
 
     # As whole numbers where none but they are counted

@@ -12,6 +12,7 @@ from jax import Array
 from jax.core import Tracer
 
 from jsnn._math import as_real, check_key, check_number, shortened
+from jsnn._names import explained
 from jsnn._spike_checks import whole
 from jsnn.transforms import Free, Transform
 
@@ -68,6 +69,7 @@ def coordinates(
     return Coordinates(tuple(own), rest, structure), free
 
 
+@explained
 def spread(parameters: Any, key: Array, n: int, by: Any = 0.3, *, trainable: Any = True) -> Any:
     """`n` random starts around these parameters, for `jsnn.fit(..., starts=n)`.
 

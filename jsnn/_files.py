@@ -27,8 +27,9 @@ class Lock:
 
     The system lets it go when the process ends, however that is, so that there are no stale ones.
     The file `jsnn.lock` says who has it, and stays. Processes of one machine see each other's on
-    any file system that has locks; those of several machines where it is shared with its locks, as NFS
-    is unless it is mounted with `nolock` or `local_lock`. Where there are none, a warning says so.
+    any file system that has locks; those of several machines where it is shared with its locks, as
+    NFS is unless it is mounted with `nolock` or `local_lock`. Where there are none, a warning says
+    so.
 
     Raises `ValueError` with the holder's name where another one has it.
     """

@@ -19,6 +19,7 @@ from jsnn._coordinates import coordinates
 from jsnn._descent import MOST, Loss, Problem, Search, updates_from_host
 from jsnn._interrupts import between_calls, check
 from jsnn._math import check_key, check_scalar, shortened
+from jsnn._names import explained
 from jsnn._spike_checks import whole
 
 _CALL_SECONDS = 1.0  # between two signs of progress
@@ -59,6 +60,7 @@ class Fit(eqx.Module):
         return jax.tree.map(take, self.best, self.trained)
 
 
+@explained
 @between_calls
 def fit(
     loss: Loss,

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from jsnn._math import NEVER, as_real, filled, shortened
+from jsnn._names import explained
 from jsnn._samples import check_index, chosen
 from jsnn._status import check_state
 from jsnn.growth import Values, connected
@@ -17,6 +18,7 @@ from jsnn.projection import locate
 from jsnn.state import State
 
 
+@explained
 def lesion(
     network: Network,
     state: State,

@@ -1,7 +1,6 @@
 """Small numerics and checks that every file above uses."""
 
 import contextlib
-import difflib
 import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,6 +12,8 @@ import numpy as np
 from jax import Array, lax
 from jax.core import Tracer
 from jax.typing import ArrayLike
+
+from jsnn._names import nearest
 
 NEVER = 2**31 - 1  # the step at which nothing went wrong
 
@@ -351,10 +352,10 @@ def check_key(key: Any) -> None:
 
 def unknown(kind: str, name: object, names: Iterable[object]) -> ValueError:
     """The error for a name that does not exist, with the nearest one that does."""
-    known = {str(known).lower(): str(known) for known in names}
-    near = difflib.get_close_matches(str(name).lower(), known, 1)
-    hint = f"did you mean {known[near[0]]!r}? " if near else ""
-    return ValueError(f"unknown {kind} {name!r}: {hint}known are {list(known.values())}")
+    known = [str(known) for known in names]
+    near = nearest(name, known)
+    hint = f"did you mean {near!r}? " if near else ""
+    return ValueError(f"unknown {kind} {name!r}: {hint}known are {known}")
 
 
 def shortened(value: Any) -> str:

@@ -15,6 +15,7 @@ from jsnn._math import (
     shortened,
     unknown,
 )
+from jsnn._names import nearest
 from jsnn._nest_growth import CALCIUM, grows
 from jsnn.distributions import is_distribution
 
@@ -194,6 +195,33 @@ SYNAPSE_DEFAULTS: dict[str, dict[str, float]] = {
     "tsodyks2_synapse": {"U": 0.5, "tau_rec": 800.0, "tau_fac": 0.0, "u": 0.5, "x": 1.0},
 }
 """By synapse, the parameters that its constructor takes, with NEST's defaults."""
+
+
+_ELSEWHERE = {
+    "Create": "the constructors of this module, as jsnn.nest.iaf_psc_alpha(100)",
+    "Connect": "jsnn.Projection",
+    "Simulate": "jsnn.run",
+    "TripartiteConnect": "jsnn.tripartite.tripartite",
+    "static_synapse": "jsnn.Projection with its weight and delay",
+    "gap_junction": "jsnn.coupling.GapJunction",
+    "sic_connection": "jsnn.coupling.SlowInwardCurrent",
+    "spike_recorder": "jsnn.record.Spikes",
+    "multimeter": "jsnn.record.States",
+    "voltmeter": "jsnn.record.States",
+    "ac_generator": "step_current_generator with a value for each step",
+    "inhomogeneous_poisson_generator": "jsnn.inputs.Poisson with a rate that is a function of time",
+    "sinusoidal_poisson_generator": "jsnn.inputs.Poisson with a rate that is a function of time",
+    "spike_train_injector": "jsnn.inputs.SpikeList",
+}
+
+
+def missing(name: str, names: list[str]) -> AttributeError:
+    """The error for a name that `jsnn.nest` does not have."""
+    near = None if name.startswith("_") else nearest(name, names)
+    hint = f"did you mean {near!r}? " if near else ""
+    if name in _ELSEWHERE:
+        hint = f"use {_ELSEWHERE[name]}; "
+    return AttributeError(f"jsnn.nest has no {name!r}: {hint}there are {names}")
 
 
 def synapse_parameters(model: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from jsnn._checkpoint import Checkpoint, computed, surroundings
 from jsnn._content import digests
 from jsnn._interrupts import between_calls, check
 from jsnn._math import shortened, whole_steps
+from jsnn._names import explained
 from jsnn._rewire import with_room
 from jsnn._simulate import Solution, advance_from_host, check_record
 from jsnn._status import check_state, raise_if_failed
@@ -32,6 +33,7 @@ _NAMES = {"state.key": "key", "network.dt": "dt"}  # in fingerprints: those of t
 _FIRST_SEGMENT = 0.02  # of the run: short, to learn how long a step takes
 
 
+@explained
 @between_calls
 def run(
     network: Network,

@@ -18,6 +18,7 @@ from jsnn._external import pad_inputs
 from jsnn._loop import all_steps
 from jsnn._math import NEVER, concrete, named, shortened, whole_steps
 from jsnn._memory import check_memory, size
+from jsnn._names import explained
 from jsnn._status import check_state
 from jsnn._sums import Conductances
 from jsnn.adjoint import Backprop
@@ -44,6 +45,7 @@ class Solution(eqx.Module):
     stats: dict[str, Any]
 
 
+@explained
 def simulate(
     network: Network,
     state: State,

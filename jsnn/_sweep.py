@@ -15,6 +15,7 @@ from tqdm import tqdm
 from jsnn._divide import mesh_of
 from jsnn._interrupts import between_calls, check
 from jsnn._math import NEVER, shortened
+from jsnn._names import explained
 from jsnn._points import Points, check_function
 from jsnn._simulate import COMPILER_OPTIONS
 from jsnn._swept import Swept
@@ -25,6 +26,7 @@ _CPU_BYTES = 2**27  # that a device works on at once: more runs no faster, and l
 _PART = 0.5  # of an accelerator's memory
 
 
+@explained
 @between_calls
 def sweep(
     function: Callable[..., Any],

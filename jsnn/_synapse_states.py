@@ -13,6 +13,7 @@ from jax import Array, lax
 from jsnn import release as release_
 from jsnn import spikes as spikes_
 from jsnn._math import plain, real_dtype, unknown
+from jsnn._names import explained
 from jsnn._samples import (
     Block,
     GatheredLists,
@@ -30,6 +31,7 @@ from jsnn.records import SampleRecord, SpikeSamples, SpikeValues
 from jsnn.release import ReleaseState
 
 
+@explained
 class SynapseStates(eqx.Module):
     """A state of the synapses of a projection with short-term plasticity, `[n_samples, k]`.
 

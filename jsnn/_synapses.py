@@ -306,12 +306,23 @@ class Synapses(eqx.Module):
 
 
 def check_sign(population: Population, receptor: str, weight: Array) -> None:
-    """Raise for a negative weight where it has to be positive."""
-    if isinstance(weight, Tracer) or not population.wants_positive(receptor):
+    """Raise for a weight of the sign that its receptor does not take."""
+    sign = population.weight_sign(receptor)
+    if isinstance(weight, Tracer) or sign is None:
         return
-    least, _ = extremes(weight)
-    if least < 0:
+    least, most = extremes(weight)
+    worst = least if sign > 0 else most
+    if sign * worst >= 0:
+        return
+    to = f"the current {receptor!r}"
+    why = f"in this model weights onto it are {'positive' if sign > 0 else 'negative'}"
+    for other in population.receptors:
+        if population.weight_sign(other) == -sign:
+            why += f", and the others act with the time constant of {other!r}"
+            why += f"; give them to a projection or input of their own with receptor={other!r}"
+    if population.receptors[receptor].is_conductance:
         to, why = f"the conductance {receptor!r}", "its reversal potential makes it inhibitory"
-        if not population.neuron.is_spiking:
-            to, why = "an astrocyte", "arrivals raise its IP3"
-        raise ValueError(f"weight={least:g} onto {to} must not be negative; {why}")
+    if not population.neuron.is_spiking:
+        to, why = "an astrocyte", "arrivals raise its IP3"
+    wrong = "negative" if sign > 0 else "positive"
+    raise ValueError(f"weight={worst:g} onto {to} must not be {wrong}; {why}")

@@ -22,8 +22,10 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_scalar, plain, shortened, whole_steps
+from jsnn._names import explained
 
 
+@explained
 class Kept(eqx.Module):
     """The derivative as it is."""
 
@@ -31,6 +33,7 @@ class Kept(eqx.Module):
         return x
 
 
+@explained
 class Cut(eqx.Module):
     """No derivative: the path is taken as known."""
 
@@ -38,6 +41,7 @@ class Cut(eqx.Module):
         return lax.stop_gradient(x)
 
 
+@explained
 class Scaled(eqx.Module):
     """The derivative times `factor`."""
 
@@ -54,6 +58,7 @@ class Scaled(eqx.Module):
 Path = Kept | Cut | Scaled
 
 
+@explained
 class Truncated(eqx.Module):
     """Truncated in time: nothing is carried back over multiples of `every` ms since t = 0, or
     rather over the first boundary of two blocks from there on (Williams and Zipser 1995). Calls
@@ -72,6 +77,7 @@ class Truncated(eqx.Module):
         return jax.tree.map(lambda x: _scaled(x, kept.astype(x.dtype)), carried)
 
 
+@explained
 class Fading(eqx.Module):
     """What is carried back fades, by exp(-t / tau) over t ms (`tau` ms), from block to block, and
     from a call to the one that it goes on from (as over a whole block)."""
@@ -87,6 +93,7 @@ class Fading(eqx.Module):
         return jax.tree.map(lambda x: _scaled(x, factor.astype(x.dtype)), carried)
 
 
+@explained
 class Clipped(eqx.Module):
     """What is carried back has at most this `norm`, over all cells and states together. Backward
     only: `jax.jvp` does not pass."""
@@ -104,6 +111,7 @@ class Clipped(eqx.Module):
 Between = Truncated | Fading | Clipped
 
 
+@explained
 class Backprop(eqx.Module):
     """Backward through time, block by block.
 

@@ -29,12 +29,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jsnn import _spike_checks as checks
+from jsnn._names import explained
 from jsnn._spike_checks import Floats, Ints, number
 
 _LONGEST = 2**27  # bins, or cells: some seconds, and 1 GiB for each array
 _LARGEST = 2**30  # entries of a matrix: 8 GiB
 
 
+@explained
 def rates(index: ArrayLike, n: int, duration: float) -> Floats:
     """Firing rate of every cell, in Hz, `[n]`: its number of spikes over `duration` (ms)."""
     n = _count(n)
@@ -42,11 +44,13 @@ def rates(index: ArrayLike, n: int, duration: float) -> Floats:
     return np.bincount(_cells(index, n), minlength=n) * (1000.0 / duration)
 
 
+@explained
 def mean_rate(index: ArrayLike, n: int, duration: float) -> float:
     """Mean firing rate in Hz over all `n` cells, the silent ones included; `duration` in ms."""
     return float(rates(index, n, duration).mean())
 
 
+@explained
 def cv_isi(times: ArrayLike, index: ArrayLike, n: int, min_spikes: int = 3) -> Floats:
     """Coefficient of variation of the inter-spike intervals of every cell, `[n]`.
 
@@ -82,6 +86,7 @@ def within(times: ArrayLike, start: float, stop: float) -> NDArray[np.bool_]:
     return (stamps > start + tolerance) & (stamps <= stop + tolerance)
 
 
+@explained
 def spike_counts(
     times: ArrayLike, index: ArrayLike, n: int, bin_ms: float, start: float, stop: float
 ) -> Ints:
@@ -99,6 +104,7 @@ def spike_counts(
     return np.bincount(flat, minlength=n_bins * n).reshape(n_bins, n)
 
 
+@explained
 def correlations(
     times: ArrayLike, index: ArrayLike, n: int, bin_ms: float, start: float, stop: float
 ) -> Floats:
@@ -119,6 +125,7 @@ def correlations(
     return matrix
 
 
+@explained
 def mean_correlation(matrix: ArrayLike) -> float:
     """Mean off-diagonal entry of a matrix of `correlations`, `[n, n]`, leaving out NaN.
 
@@ -141,6 +148,7 @@ def mean_correlation(matrix: ArrayLike) -> float:
     return float(pairs.mean()) if pairs.size else math.nan
 
 
+@explained
 def population_histogram(
     times: ArrayLike, bin_ms: float, start: float, stop: float
 ) -> tuple[Floats, Ints]:
@@ -152,6 +160,7 @@ def population_histogram(
     return edges, np.bincount(bins[bins >= 0], minlength=edges.size - 1)
 
 
+@explained
 def population_rate(
     times: ArrayLike, n: int, bin_ms: float, start: float, stop: float
 ) -> tuple[Floats, Floats]:
@@ -165,6 +174,7 @@ def population_rate(
     return edges, counts * (1000.0 / (n * bin_ms))
 
 
+@explained
 def power_spectrum(
     times: ArrayLike,
     n: int,
@@ -221,6 +231,7 @@ class SpectrumPeak(NamedTuple):
     power: float
 
 
+@explained
 def spectrum_peak(
     times: ArrayLike,
     n: int,
@@ -271,6 +282,7 @@ def spectrum_peak(
     return SpectrumPeak(float(frequencies[first]), float(inside[first] / inside.mean()))
 
 
+@explained
 def fano_factor(times: ArrayLike, bin_ms: float, start: float, stop: float) -> float:
     """Fano factor of the population's spike count: var(c) / <c> over the bins of (start, stop].
 
@@ -283,6 +295,7 @@ def fano_factor(times: ArrayLike, bin_ms: float, start: float, stop: float) -> f
     return float(counts.var() / mean) if mean > 0 else math.nan
 
 
+@explained
 def synchrony_chi(v: ArrayLike) -> float:
     """Synchrony χ of the membrane potentials `v` (mV), `[time, n]`: 0 to 1, without unit.
 

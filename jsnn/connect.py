@@ -28,6 +28,7 @@ from jsnn._draw import (
     index_dtype,
     indices,
 )
+from jsnn._names import explained
 from jsnn.edges import Edges as Edges
 from jsnn.edges import check_lengths, integers, population_size, whole_number, within
 from jsnn.edges import sort_edges as sort_edges
@@ -48,6 +49,7 @@ class Rule(Protocol):
         ...
 
 
+@explained
 @dataclass(frozen=True)
 class FixedIndegree:
     """Every target draws `indegree` sources, uniformly and independently of other targets.
@@ -73,6 +75,7 @@ class FixedIndegree:
         return pre, np.repeat(indices(targets.size), self.indegree)
 
 
+@explained
 @dataclass(frozen=True)
 class NoEdges:
     """No edges at all, for a projection that grows."""
@@ -85,6 +88,7 @@ class NoEdges:
         return np.empty(0, np.int32), np.empty(0, np.int32)
 
 
+@explained
 @dataclass(frozen=True)
 class FixedOutdegree:
     """Every source draws `outdegree` targets: `FixedIndegree` with the two ends exchanged."""
@@ -106,6 +110,7 @@ class FixedOutdegree:
         return np.repeat(indices(sources.size), self.outdegree), post
 
 
+@explained
 @dataclass(frozen=True)
 class FixedTotalNumber:
     """`number` edges, uniformly among all pairs of a source and a target.
@@ -154,6 +159,7 @@ class FixedTotalNumber:
         return np.delete(pre, surplus), np.delete(post, surplus)
 
 
+@explained
 @dataclass(frozen=True)
 class PairwiseBernoulli:
     """Every pair of a source and a target once with probability `p`, independently.
@@ -178,6 +184,7 @@ class PairwiseBernoulli:
         return draw_bernoulli(rng, self.p, sources.size, own)
 
 
+@explained
 @dataclass(frozen=True)
 class AllToAll:
     """Every pair of a source and a target once; without `autapses` no cell with itself."""
@@ -194,6 +201,7 @@ class AllToAll:
         return PairwiseBernoulli(1.0, self.autapses).draw(rng, pre_ids, post_ids)
 
 
+@explained
 @dataclass(frozen=True)
 class OneToOne:
     """Source i to target i; both populations have one size."""
@@ -211,6 +219,7 @@ class OneToOne:
         return indices(sources.size), indices(targets.size)
 
 
+@explained
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """Edges given by the user: `pre` and `post`, integer indices of one length, in any order.
@@ -240,6 +249,7 @@ class Pairs:
         return pre, within("Pairs: post", self.post, targets.size)
 
 
+@explained
 def connect(
     rule: Rule,
     seed_or_key: int | Array | np.ndarray,

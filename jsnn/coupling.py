@@ -11,6 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_number, filled, shortened
+from jsnn._names import explained
 from jsnn._sums import Conductances, Part, Way
 from jsnn.connect import Rule, check_rule
 from jsnn.distributions import Distribution, is_distribution
@@ -19,6 +20,7 @@ from jsnn.edges import Edges
 Membranes = Mapping[str, Array]
 
 
+@explained
 class GapJunction(eqx.Module):
     """Electrical synapses: a cell of `post` gets the current g (v_pre - v_post) through each edge.
 
@@ -61,6 +63,7 @@ class GapJunction(eqx.Module):
         self.conductance, self.symmetric = conductance, bool(symmetric)
 
 
+@explained
 class SlowInwardCurrent(eqx.Module):
     """The slow inward current that astrocytes send: a cell of `post` gets, through each edge, the
     weight times the `slow_current` of the astrocyte, which is a function of its calcium.

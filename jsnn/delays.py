@@ -9,11 +9,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jsnn._math import check_number, check_scalar, concrete, plain, real_dtype, whole_steps
+from jsnn._names import explained
 from jsnn.distributions import Distribution, is_distribution
 
 _WHOLE = 1e-4  # of a step, to which a delay is whole
 
 
+@explained
 class Interpolated(eqx.Module):
     """A delay that need not be a whole number of steps: a spike arrives in the two steps around it,
     in parts that are linear in the delay, and sum to its weight.

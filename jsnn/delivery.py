@@ -28,6 +28,7 @@ from jsnn import release as release_
 from jsnn import spikes as spikes_
 from jsnn._event_driven import deliver, deliver_amounts
 from jsnn._gradient_rows import of_amounts, of_weights
+from jsnn._names import explained
 from jsnn._rows import Layout
 from jsnn.release import Constant, Release, ReleaseState
 
@@ -62,6 +63,7 @@ class Rows(eqx.Module):
         return jnp.repeat(jnp.arange(self.n_pre), lengths, total_repeat_length=self.post.shape[0])
 
 
+@explained
 class SegmentSum(eqx.Module):
     """Deliver by `segment_sum` over all edges, every step: the definition, and differentiable."""
 
@@ -83,6 +85,7 @@ class SegmentSum(eqx.Module):
         return buffer, release
 
 
+@explained
 class EventDriven(eqx.Module):
     """Deliver the rows of the cells that fired, and only those.
 

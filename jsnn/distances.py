@@ -3,9 +3,11 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jsnn._names import explained
 from jsnn._spike_checks import number, stamps
 
 
+@explained
 def victor_purpura(times: ArrayLike, others: ArrayLike, cost: float) -> float:
     """The distance of Victor and Purpura (1996, J. Neurophysiol. 76:1310) between two trains (ms).
 

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from jsnn._math import as_array, as_real, check_scalar, concrete, real_dtype
 from jsnn._math import is_distribution as is_distribution
+from jsnn._names import explained
 from jsnn._random import key_words, threefry_by_loop
 
 _AT_ONCE = 2**15  # numbers: a millisecond's work
@@ -27,6 +28,7 @@ class Distribution(Protocol):
         ...
 
 
+@explained
 class Uniform(eqx.Module):
     """Uniform between `low` and `high`."""
 
@@ -45,6 +47,7 @@ class Uniform(eqx.Module):
         return jax.random.uniform(key, shape, real_dtype(), self.low, self.high)
 
 
+@explained
 class Normal(eqx.Module):
     """Normal with `mean` and `std`, cut to `low`..`high` (what lies outside is never drawn)."""
 
@@ -85,6 +88,7 @@ class Normal(eqx.Module):
         return jnp.where(self.std > 0, self.mean + self.std * drawn, self.mean)
 
 
+@explained
 class LogNormal(eqx.Module):
     """exp of a normal number with mean `mu` and standard deviation `sigma`."""
 

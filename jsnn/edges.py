@@ -10,8 +10,10 @@ from numpy.typing import ArrayLike
 
 from jsnn._draw import CHUNK, check_n_edges, index_dtype
 from jsnn._math import as_array, shortened
+from jsnn._names import explained
 
 
+@explained
 class Edges(eqx.Module):
     """Who connects to whom, sorted by source and then by target (compressed sparse rows).
 

@@ -11,8 +11,10 @@ import numpy as np
 from jax import Array, lax
 
 from jsnn._math import NEVER, as_array, check_scalar, plain, real_dtype, whole_steps
+from jsnn._names import explained
 from jsnn._system import Current
 from jsnn.coupling import Coupled
+from jsnn.order import Order
 from jsnn.population import Coefficients, Moved, Population, PopulationState
 
 Populations = Mapping[str, Population]
@@ -20,11 +22,13 @@ States = dict[str, PopulationState]
 Waves = dict[str, Array]
 
 
+@explained
 class Joint(eqx.Module):
     """The populations of a group advance as one system: their solver evaluates the coupling at
     each of its stages, at the membranes of that stage."""
 
 
+@explained
 class WaveformRelaxation(eqx.Module):
     """Cells advance one by one over a window of steps, each under the membranes that its partners
     had in the last round, until they no longer change (Hahne et al. 2015, Front. Neuroinform. 9).
@@ -281,6 +285,7 @@ def relax(
     window: Window,
     coupled: Coupled,
     dt: float,
+    order: Order,
 ) -> tuple[Waves, Array, Array]:
     """The waveforms of a window that begins with these states, the rounds, and what the last of
     them changed (mV)."""
@@ -301,7 +306,9 @@ def relax(
                 for name in populations
             }
             after = {
-                name: p.finish(coefficients[name], states[name], moved[name], arrivals[name])[0]
+                name: p.finish(
+                    *(coefficients[name], states[name], moved[name], arrivals[name]), order=order
+                )[0]
                 for name, p in populations.items()
             }
             return after, (own, ends)

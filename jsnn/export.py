@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jsnn._math import shortened
+from jsnn._names import explained
 from jsnn._spike_checks import as_path, spikes, whole
 
 # Names of columns by which a header is known; NEST writes no file without one of them
@@ -19,6 +20,7 @@ _LONGEST_NAME = 200  # bytes: file systems allow 255, NumPy's ending among them
 _WHOLE = {"sender", "time_step"}  # columns of whole numbers
 
 
+@explained
 def save_ascii(
     path: str | os.PathLike, times: ArrayLike, index: ArrayLike, *, first_id: int = 1
 ) -> Path:
@@ -48,6 +50,7 @@ def save_ascii(
     return path
 
 
+@explained
 def load_ascii(
     path: str | os.PathLike | Sequence[str | os.PathLike], *, first_id: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -71,6 +74,7 @@ def load_ascii(
     return times, index
 
 
+@explained
 def load_columns(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """All columns, by the names in its header, of a file that any of NEST's recorders wrote.
 
@@ -104,6 +108,7 @@ def load_columns(path: str | os.PathLike) -> dict[str, np.ndarray]:
     }
 
 
+@explained
 def save_npz(path: str | os.PathLike, **arrays: Any) -> Path:
     """Write arrays to a compressed `.npz`, under the given name and no other.
 

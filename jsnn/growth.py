@@ -35,6 +35,7 @@ from jsnn._math import (
     real_dtype,
     shortened,
 )
+from jsnn._names import explained
 
 Values = dict[str, Array]
 CALCIUM = "ca"
@@ -43,6 +44,7 @@ _EULER = "ca.euler"
 _CONNECTED = ".connected"
 
 
+@explained
 class Linear(eqx.Module):
     """Elements grow at nu (1 - Ca / eps)."""
 
@@ -59,6 +61,7 @@ class Linear(eqx.Module):
         return 1 - ca / self.eps
 
 
+@explained
 class Gaussian(eqx.Module):
     """Elements grow at nu (2 exp(-((Ca - xi) / zeta)^2) - 1), where xi = (eta + eps) / 2 and
     zeta = (eta - eps) / (2 sqrt(log 2)): between eta and eps they grow, outside they shrink."""
@@ -91,6 +94,7 @@ class _Bell(NamedTuple):
         return 2 * jnp.exp(-x * x) - 1
 
 
+@explained
 class Sigmoid(eqx.Module):
     """Elements grow at nu (2 / (1 + exp((Ca - eps) / psi)) - 1)."""
 
@@ -112,6 +116,7 @@ class Sigmoid(eqx.Module):
 Curve = Linear | Gaussian | Sigmoid
 
 
+@explained
 class SynapticElements(eqx.Module):
     """Elements of one kind on the cells of a population: z of them, of which some are connected.
 
@@ -154,6 +159,7 @@ class SynapticElements(eqx.Module):
         self.continuous = bool(continuous)
 
 
+@explained
 class Calcium(eqx.Module):
     """A trace of a cell's spikes: tau_ca dCa/dt = -Ca, and Ca grows by beta_ca at each of them.
 

@@ -24,11 +24,13 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_number, concrete, real_dtype, shortened
+from jsnn._names import explained
 from jsnn._spike_checks import whole
 
 Reduce = Callable[[Array], Array] | None
 
 
+@explained
 def rates(counts: ArrayLike, duration: float) -> Array:
     """Firing rate of each cell (Hz), `[n]`: the sum of its counts, `[bins, n]`, over `duration`
     (ms)."""
@@ -46,6 +48,7 @@ def mean_known(values: ArrayLike) -> Array:
     return jnp.sum(jnp.where(known, values, 0)) / jnp.where(n > 0, n, 1)
 
 
+@explained
 def cv_isi(raster: ArrayLike, *, min_spikes: int = 3, reduce: Reduce = mean_known) -> Array:
     """Coefficient of variation of the intervals between the spikes of each cell.
 
@@ -79,6 +82,7 @@ def cv_isi(raster: ArrayLike, *, min_spikes: int = 3, reduce: Reduce = mean_know
     return _reduced(jnp.where(enough, cv, jnp.nan), reduce)
 
 
+@explained
 def van_rossum(
     raster: ArrayLike,
     target: ArrayLike,
@@ -112,6 +116,7 @@ def filtered(raster: ArrayLike, *, tau: ArrayLike, dt: float) -> Array:
     return _filtered(_over_time("raster", raster), jnp.exp(-dt / as_real(tau)))
 
 
+@explained
 def mean_squared(
     values: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None
 ) -> Array:
@@ -141,6 +146,7 @@ def mean_squared(
     return jnp.sum(weights * apart**2) / jnp.where(total > 0, total, 1)
 
 
+@explained
 def fano_factor(counts: ArrayLike) -> Array:
     """Fano factor of the spikes of all cells together: var(c) / <c> over bins, of counts
     `[bins, n]`. 1 for independent Poisson cells, more under synchrony; 0 without a spike."""
@@ -150,6 +156,7 @@ def fano_factor(counts: ArrayLike) -> Array:
     return jnp.where(some, jnp.var(total) / jnp.where(some, mean, 1), 0)
 
 
+@explained
 def synchrony_chi(v: ArrayLike) -> Array:
     """Synchrony χ of the membrane potentials `[steps, n]` (mV), 0 to 1: χ² = var_t(<v>) /
     <var_t(v_i)> (Golomb and Rinzel 1993; Golomb 2007). 0 where no cell varies."""

@@ -27,11 +27,15 @@ NEST's `sic_connection` is `jsnn.coupling.SlowInwardCurrent` and its `gap_juncti
 `jsnn.exchange.WaveformRelaxation`, for `Network(..., exchange=...)`. `TripartiteConnect` is
 `jsnn.tripartite`.
 `tsodyks_synapse` and `tsodyks2_synapse` are releases, for `Projection(..., release=...)`.
+`dc_generator`, `step_current_generator`, `noise_generator`, `poisson_generator` and
+`spike_generator` are inputs, for `Network(..., inputs=...)`, with the weight and the delay (1 ms)
+of NEST's connection from the device; see each of them.
 
 The receptor is chosen by name, where NEST chooses it by the sign of the weight: a negative weight
 in NEST is here a negative weight onto `in` for a current, and its absolute value onto `in` for a
-conductance, whose reversal potential makes it inhibitory. An `iaf_psc_delta` or `aeif_psc_delta`
-has one receptor, for weights of either sign.
+conductance, whose reversal potential makes it inhibitory. A negative weight onto `ex`, or a
+positive one onto the current `in`, is refused: NEST would hand it to the other. An `iaf_psc_delta`
+or `aeif_psc_delta` has one receptor, for weights of either sign.
 
 | parameter | meaning | unit | psc | cond |
 |---|---|---|---|---|
@@ -114,10 +118,18 @@ from typing import Any
 
 from jax import Array
 
+from jsnn._names import explained
 from jsnn._nest_defaults import DEFAULTS as DEFAULTS
-from jsnn._nest_defaults import GROWTH, STATES, parameters, synapse_parameters
+from jsnn._nest_defaults import GROWTH, STATES, missing, parameters, synapse_parameters
 from jsnn._nest_defaults import SYNAPSE_DEFAULTS as SYNAPSE_DEFAULTS
 from jsnn._nest_defaults import UNSUPPORTED as UNSUPPORTED
+from jsnn._nest_devices import DEVICE_DEFAULTS as DEVICE_DEFAULTS
+from jsnn._nest_devices import UNSUPPORTED_OF_DEVICES as UNSUPPORTED_OF_DEVICES
+from jsnn._nest_devices import dc_generator as dc_generator
+from jsnn._nest_devices import noise_generator as noise_generator
+from jsnn._nest_devices import poisson_generator as poisson_generator
+from jsnn._nest_devices import spike_generator as spike_generator
+from jsnn._nest_devices import step_current_generator as step_current_generator
 from jsnn._nest_growth import CALCIUM as CALCIUM
 from jsnn.astrocytes import LiRinzel
 from jsnn.neurons.adex import AdEx
@@ -131,6 +143,12 @@ from jsnn.solvers import RK4, Solver
 Slices = Mapping[str, slice]
 
 
+def __getattr__(name: str) -> Any:
+    """Only for names that do not exist."""
+    raise missing(name, [*DEFAULTS, *SYNAPSE_DEFAULTS, *DEVICE_DEFAULTS])
+
+
+@explained
 def iaf_psc_delta(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -142,6 +160,7 @@ def iaf_psc_delta(
     return _population(n, values, {"delta": Delta()}, slices, solver)
 
 
+@explained
 def iaf_psc_exp(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -150,10 +169,10 @@ def iaf_psc_exp(
     Inhibitory weights are negative. Parameters and defaults: the module's table.
     """
     values = parameters("iaf_psc_exp", n, params)
-    receptors = {"ex": Exponential(values["tau_syn_ex"]), "in": Exponential(values["tau_syn_in"])}
-    return _population(n, values, receptors, slices, solver)
+    return _population(n, values, _receptors(Exponential, values), slices, solver)
 
 
+@explained
 def iaf_psc_alpha(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -162,10 +181,10 @@ def iaf_psc_alpha(
     Inhibitory weights are negative. Parameters and defaults: the module's table.
     """
     values = parameters("iaf_psc_alpha", n, params)
-    receptors = {"ex": Alpha(values["tau_syn_ex"]), "in": Alpha(values["tau_syn_in"])}
-    return _population(n, values, receptors, slices, solver)
+    return _population(n, values, _receptors(Alpha, values), slices, solver)
 
 
+@explained
 def iaf_cond_exp(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -174,13 +193,11 @@ def iaf_cond_exp(
     All weights are positive. Parameters and defaults: the module's table.
     """
     values = parameters("iaf_cond_exp", n, params)
-    receptors = {
-        "ex": Exponential(values["tau_syn_ex"], values["E_ex"]),
-        "in": Exponential(values["tau_syn_in"], values["E_in"]),
-    }
+    receptors = _receptors(Exponential, values)
     return _population(n, values, receptors, slices, RK4(2) if solver is None else solver)
 
 
+@explained
 def iaf_cond_alpha(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -189,13 +206,11 @@ def iaf_cond_alpha(
     All weights are positive. Parameters and defaults: the module's table.
     """
     values = parameters("iaf_cond_alpha", n, params)
-    receptors = {
-        "ex": Alpha(values["tau_syn_ex"], values["E_ex"]),
-        "in": Alpha(values["tau_syn_in"], values["E_in"]),
-    }
+    receptors = _receptors(Alpha, values)
     return _population(n, values, receptors, slices, RK4(4) if solver is None else solver)
 
 
+@explained
 def hh_psc_alpha(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -207,6 +222,7 @@ def hh_psc_alpha(
     return _channels("hh_psc_alpha", n, params, slices, solver)
 
 
+@explained
 def hh_psc_alpha_gap(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -218,6 +234,7 @@ def hh_psc_alpha_gap(
     return _channels("hh_psc_alpha_gap", n, params, slices, solver)
 
 
+@explained
 def aeif_psc_delta(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -229,6 +246,7 @@ def aeif_psc_delta(
     return _adaptive("aeif_psc_delta", n, params, slices, solver)
 
 
+@explained
 def aeif_psc_exp(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -239,6 +257,7 @@ def aeif_psc_exp(
     return _adaptive("aeif_psc_exp", n, params, slices, solver)
 
 
+@explained
 def aeif_psc_alpha(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -250,6 +269,7 @@ def aeif_psc_alpha(
     return _adaptive("aeif_psc_alpha", n, params, slices, solver)
 
 
+@explained
 def aeif_cond_exp(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -260,6 +280,7 @@ def aeif_cond_exp(
     return _adaptive("aeif_cond_exp", n, params, slices, solver)
 
 
+@explained
 def aeif_cond_alpha(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -271,6 +292,7 @@ def aeif_cond_alpha(
     return _adaptive("aeif_cond_alpha", n, params, slices, solver)
 
 
+@explained
 def aeif_cond_alpha_astro(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -285,14 +307,13 @@ def _adaptive(
     receptors: dict[str, Receptor] = {"delta": Delta()}
     if "tau_syn_ex" in values:
         kind = Alpha if "alpha" in model else Exponential
-        receptors = {
-            own: kind(values[f"tau_syn_{own}"], values.get(f"E_{own}")) for own in ("ex", "in")
-        }
+        receptors = _receptors(kind, values)
     own = ("C_m", "g_L", "E_L", "V_th", "Delta_T", "V_peak", "V_reset", "t_ref", "tau_w")
     neuron = AdEx(**{name.lower(): values[name] for name in (*own, "a", "b", "I_e")})
     return _made(neuron, n, values, receptors, slices, solver)
 
 
+@explained
 def astrocyte_lr_1994(
     n: int, *, slices: Slices | None = None, solver: Solver | None = None, **params: Any
 ) -> Population:
@@ -312,13 +333,14 @@ def _channels(
     model: str, n: int, params: Mapping[str, Any], slices: Slices | None, solver: Solver | None
 ) -> Population:
     values = parameters(model, n, params)
-    receptors = {"ex": Alpha(values["tau_syn_ex"]), "in": Alpha(values["tau_syn_in"])}
+    receptors = _receptors(Alpha, values)
     law = HodgkinHuxley.squid if model == "hh_psc_alpha" else HodgkinHuxley.interneuron
     others = (*STATES, "tau_syn_ex", "tau_syn_in", GROWTH)
     neuron = law(**{name.lower(): own for name, own in values.items() if name not in others})
     return _made(neuron, n, values, receptors, slices, solver)
 
 
+@explained
 def tsodyks_synapse(**params: Any) -> Tsodyks:
     """Short-term plasticity of Tsodyks, Uziel and Markram (2000): the `release` of a projection.
 
@@ -328,6 +350,7 @@ def tsodyks_synapse(**params: Any) -> Tsodyks:
     return Tsodyks(**synapse_parameters("tsodyks_synapse", params))
 
 
+@explained
 def tsodyks2_synapse(**params: Any) -> MaassMarkram:
     """Short-term plasticity of Maass and Markram (2002): the `release` of a projection.
 
@@ -336,6 +359,16 @@ def tsodyks2_synapse(**params: Any) -> MaassMarkram:
     distribution.
     """
     return MaassMarkram(**synapse_parameters("tsodyks2_synapse", params))
+
+
+def _receptors(
+    kind: type[Exponential] | type[Alpha], values: Mapping[str, Any]
+) -> dict[str, Receptor]:
+    """`ex` and `in`: conductances, or currents that take the weights that NEST hands them."""
+    if "E_ex" in values:
+        return {end: kind(values[f"tau_syn_{end}"], values[f"E_{end}"]) for end in ("ex", "in")}
+    signs = {"ex": 1, "in": -1}
+    return {end: kind(values[f"tau_syn_{end}"], sign=sign) for end, sign in signs.items()}
 
 
 def _population(

@@ -33,15 +33,18 @@ from jsnn._math import (
     shortened,
 )
 from jsnn._memory import check_buffers, check_plan
+from jsnn._names import explained
 from jsnn._parts import Parts, check_kinds, checked_parts
 from jsnn._random import key_words
 from jsnn._rewire import connect_first, edges_of, growing, rewired_state
 from jsnn._slow import SlowConnections, SlowCurrents
 from jsnn._synapses import Connections, Synapses
+from jsnn._units import warn_of_units
 from jsnn.coupling import Coupling, GapConnections, GapJunction, Junctions, groups
 from jsnn.delivery import Delivery, EventDriven, segment_sum_step
 from jsnn.exchange import Exchange, Joint, Relaxation, WaveformRelaxation, check_groups
 from jsnn.inputs import Cells, Target
+from jsnn.order import AsInNest, Order
 from jsnn.population import Population
 from jsnn.projection import Projection, locate
 from jsnn.rewire import Rewiring
@@ -50,6 +53,7 @@ from jsnn.state import NEVER, NetworkCoefficients, State, look_at_inputs, look_a
 _LONGEST_BLOCK = 64  # steps; longer delays do not make longer blocks, which only cost memory
 
 
+@explained
 class Network(eqx.Module):
     """Named populations, projections between them and inputs to them, in steps of `dt` ms.
 
@@ -66,10 +70,12 @@ class Network(eqx.Module):
     - `rewiring`: when the synapses of growing projections come and go: `Rewiring(interval)`.
     - `delivery`: `EventDriven()` or `SegmentSum()`, which give the same spikes and, backward, the
       same gradients. Only the latter can be differentiated forward, as with `jax.jvp`.
+    - `order`: of arrivals and thresholds in a step: `order.AsInNest()`, or `order.AsInBrian()`.
 
     A projection between lists is split into one for each pair, named `"name/pre->post"`. Raises
     `ValueError` or `TypeError`, before anything compiles, for unknown names, times off the grid,
-    arrays of the wrong shape, and weights of the wrong sign.
+    arrays of the wrong shape, and weights of the wrong sign; warns where numbers can be nothing but
+    seconds, volts or amperes.
     """
 
     populations: dict[str, Population]
@@ -80,6 +86,7 @@ class Network(eqx.Module):
     delivery: Delivery
     exchange: Exchange
     rewiring: Rewiring | None
+    order: Order
     dt: float = eqx.field(static=True)
     mesh: Mesh | None = eqx.field(static=True)
 
@@ -95,6 +102,7 @@ class Network(eqx.Module):
         couplings: Mapping[str, Coupling] | None = None,
         exchange: Exchange | None = None,
         rewiring: Rewiring | None = None,
+        order: Order | None = None,
     ):
         check_scalar("dt", dt, low=0.0, strict=True)
         if concrete(dt) is None:
@@ -105,6 +113,9 @@ class Network(eqx.Module):
             raise TypeError(f"delivery={shortened(delivery)}; give EventDriven() or SegmentSum()")
         self.exchange = Joint() if exchange is None else exchange
         self.rewiring = rewiring
+        self.order = AsInNest() if order is None else order
+        if not isinstance(self.order, Order):
+            raise TypeError(f"order={shortened(order)}; give AsInNest() or AsInBrian()")
         projections = {} if projections is None else projections
         inputs = {} if inputs is None else inputs
         couplings = {} if couplings is None else couplings
@@ -114,6 +125,7 @@ class Network(eqx.Module):
             check_key(key)
         self.populations, self.inputs = _drawn(populations, key, self.dt), dict(inputs)
         self.populations, self.inputs, *_ = self._checked_parts()
+        warn_of_units(self.populations, self.inputs, self.dt)
         if key is None:
             if projections or couplings:
                 raise ValueError("key is missing; give one, as jax.random.key(1), to draw with")
@@ -352,7 +364,8 @@ class Network(eqx.Module):
         }
         currents = {name: sent[0, : own[name]] for name, sent in currents.items()}
 
-        # (1) neurons and receptors advance, (2) arrivals of slot n, (3) threshold and reset
+        # (1) neurons and receptors advance, (2) arrivals of slot n, (3) threshold and reset; in
+        # Brian's order the threshold is before (2), and the reset after it
         relaxation = relaxed(
             self,
             coefficients._replace(inputs=inputs),
@@ -390,8 +403,10 @@ class Network(eqx.Module):
             if release is not None:
                 releases[name] = release
 
-        # A delay of 0 acts at once
-        populations = receive_at_once(self, coefficients, populations, buffers, step)
+        # A delay of 0 acts at once, after the resets, or, in Brian's order, as if before them
+        populations = receive_at_once(
+            self, coefficients, state.populations, populations, fired, buffers, step
+        )
         for name, synapses in self.synapses.items():
             buffers[name] = synapses.without_slot(buffers[name], step)
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from jsnn import _plot_checks as checks
 from jsnn import analysis
+from jsnn._names import explained
 from jsnn._spike_checks import as_path, number, spikes, whole
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _ENDINGS = (".png", ".pdf", ".svg", ".eps")
 Cells = slice | range | ArrayLike
 
 
+@explained
 def raster(
     times: ArrayLike,
     index: ArrayLike,
@@ -139,6 +141,7 @@ def raster(
     return figure
 
 
+@explained
 def traces(
     times: ArrayLike,
     values: ArrayLike,
@@ -165,6 +168,7 @@ def traces(
     return figure
 
 
+@explained
 def dynamics(
     times: ArrayLike,
     values: ArrayLike,
@@ -195,6 +199,7 @@ def dynamics(
     return figure
 
 
+@explained
 def population_rate(
     times: ArrayLike,
     n: int,
@@ -225,6 +230,7 @@ def population_rate(
     return figure
 
 
+@explained
 def save(fig: "Figure", path: "str | pathlib.Path", *, dpi: float = 150.0) -> pathlib.Path:
     """Write a figure as png, pdf, svg or eps, whichever the ending of `path` says.
 

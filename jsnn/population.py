@@ -26,6 +26,7 @@ from jsnn._math import (
     unknown,
     whole_steps_array,
 )
+from jsnn._names import explained
 from jsnn._population_checks import (
     Cell,
     Neuron,
@@ -42,12 +43,13 @@ from jsnn.distributions import Distribution, drawn, is_distribution
 from jsnn.growth import Calcium, Growth, SynapticElements
 from jsnn.growth import Coefficients as GrowthCoefficients
 from jsnn.neurons import AdEx
+from jsnn.order import AsInNest, Order
 from jsnn.receptors import Delta, Receptor
 from jsnn.solvers import Drive, Field, Piecewise, Solver
 from jsnn.surrogate import Surrogate, Triangular
 
 Values = dict[str, Array]
-_KEPT = Kept()
+_KEPT, _AS_IN_NEST = Kept(), AsInNest()
 _SHORTEST = 1e-3  # of a time constant, in steps: beyond it the propagator runs out of digits
 
 
@@ -79,6 +81,7 @@ class Coefficients(NamedTuple):
     growth: GrowthCoefficients | None
 
 
+@explained
 class Population(eqx.Module):
     """n cells of one law.
 
@@ -280,9 +283,9 @@ class Population(eqx.Module):
     def _t_ref(self) -> Array:
         return self.neuron.t_ref if isinstance(self.neuron, Neuron) else as_real(0.0)
 
-    def wants_positive(self, receptor: str) -> bool:
-        """Whether weights onto a receptor must not be negative."""
-        return self.receptors[receptor].is_conductance or not self.neuron.is_spiking
+    def weight_sign(self, receptor: str) -> int | None:
+        """The sign that weights onto a receptor must have, 1 or -1; None where it may be either."""
+        return self.receptors[receptor].weight_sign if self.neuron.is_spiking else 1
 
     def prepare(self, dt: float) -> Coefficients:
         """Turn the parameters into coefficients, once, outside the loop over steps."""
@@ -376,14 +379,16 @@ class Population(eqx.Module):
         moved: Moved,
         arrivals: Mapping[str, Array],
         reset: Path = _KEPT,
+        order: Order = _AS_IN_NEST,
     ) -> tuple[PopulationState, Array, Array]:
         """What follows the solver in a step, up to its spikes: the state, `fired` and `active`, as
-        from `step`. `reset` is the gradient's path from a spike to the reset."""
+        from `step`. `reset` is the gradient's path from a spike to the reset; `order` says which of
+        (2) and (3) is first."""
         neuron, frozen = coefficients.system.neuron, before.refractory > 0
         spikes = moved.spikes
         # (2) arrivals of this slot
         stays = coefficients.refractory_steps > 0  # for the rest of the step of a spike, too
-        lost = frozen if spikes is None else frozen | (spikes.fired & stays)
+        lost = order.lost(neuron, frozen, None if spikes is None else spikes.fired, stays)
         state = self.receive(coefficients, moved.state, arrivals, lost)
         if not isinstance(neuron, Neuron):
             none = jnp.zeros_like(frozen)
@@ -391,9 +396,10 @@ class Population(eqx.Module):
             return settled, none.astype(real_dtype()), none
 
         # (3) threshold, reset, refractory countdown
+        tested = order.tested(moved.state, state)
         if spikes is None:
-            margin = neuron.margin(before.cell, state.cell)
-        elif any(isinstance(own, Delta) for own in self.receptors.values()):
+            margin = neuron.margin(before.cell, tested.cell)
+        elif tested is state and any(isinstance(own, Delta) for own in self.receptors.values()):
             # Arrivals may have brought it beyond its peak at the end of the step
             margin = neuron.margin(before.cell, state.cell)
             margin = jnp.where(spikes.fired, spikes.margin, margin)
@@ -409,6 +415,29 @@ class Population(eqx.Module):
         refractory = jnp.where(fired > 0, coefficients.refractory_steps, left)
         active = self.surrogate.support(margin) & ~frozen
         return replace(state, cell=cell, refractory=refractory), fired, active
+
+    def receive_at_once(
+        self,
+        coefficients: Coefficients,
+        before: PopulationState,
+        state: PopulationState,
+        fired: Array,
+        arrivals: Mapping[str, Array],
+        order: Order,
+        reset: Path,
+    ) -> PopulationState:
+        """Hand arrivals in the step of their spike to the cells, which have had their own spikes
+        and resets since the state `before`."""
+        neuron = coefficients.system.neuron
+        if not isinstance(neuron, Neuron):
+            return self.receive(coefficients, state, arrivals)
+        lost, part = order.at_once(neuron, before.refractory, state.refractory, reset(fired))
+        if part is not None:
+            arrivals = {
+                name: part * amount if isinstance(self.receptors[name], Delta) else amount
+                for name, amount in arrivals.items()
+            }
+        return self.receive(coefficients, state, arrivals, lost)
 
     def grown(
         self, coefficients: Coefficients, state: PopulationState, fired: Array

@@ -13,6 +13,7 @@ from jsnn._math import (
     shortened,
     unknown,
 )
+from jsnn._names import explained
 from jsnn.connect import Rule
 from jsnn.delays import Interpolated
 from jsnn.distributions import Distribution, is_distribution
@@ -22,6 +23,7 @@ from jsnn.release import Constant, Release
 from jsnn.rewire import Growing
 
 
+@explained
 class Projection(eqx.Module):
     """Spikes of `pre` onto a receptor of `post`, along the edges of a rule.
 
@@ -33,9 +35,10 @@ class Projection(eqx.Module):
     - `weight`: in the receptor's unit (mV for `Delta`, pA for currents, nS for conductances): a
       scalar, a distribution, or `[n_edges]` in the order of the given pairs (for a rule that
       draws, and for `Edges`: by source, then target).
-    - `delay`: ms, whole steps; the same choice. 0 hands a spike on in the step that it is fired in.
-      Drawn delays are rounded to whole steps; less than one is an error. `delays.Interpolated` lies
-      between steps, and can be trained.
+    - `delay`: ms, whole steps; the same choice. 0 hands a spike on in the step that it is fired in,
+      after its resets, or, with `order.AsInBrian()`, before them. Drawn delays are rounded to whole
+      steps; less than one is an error. `delays.Interpolated` lies between steps, and can be
+      trained.
     - `receptor`: its name; may be left out where there is only one.
     - `release`: short-term plasticity, of `jsnn.release`. Each of its parameters is a scalar,
       `[n_pre]` (over the union of a list), or as a weight is: `[n_edges]` or a distribution. It

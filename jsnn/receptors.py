@@ -1,4 +1,8 @@
-"""Linear filters from arriving spikes to a current or a conductance."""
+"""Linear filters from arriving spikes to a current or a conductance.
+
+`weight_sign` of a receptor is the sign that weights onto it must have, and None where they may have
+either.
+"""
 
 import math
 
@@ -8,17 +12,23 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_parameter
+from jsnn._names import explained
 
 Values = dict[str, Array]
 
 
+@explained
 class Delta(eqx.Module):
-    """An arrival moves the membrane by its weight (mV), and is lost on a refractory cell. Of an
-    astrocyte it raises IP3."""
+    """An arrival moves the membrane by its weight (mV), and is lost on a refractory cell; whether
+    before or after the threshold of its step says `jsnn.order`. Of an astrocyte it raises IP3."""
 
     @property
     def is_conductance(self) -> bool:
         return False
+
+    @property
+    def weight_sign(self) -> int | None:
+        return None
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -37,6 +47,7 @@ class Delta(eqx.Module):
         return jnp.zeros((), v.dtype)
 
 
+@explained
 class Exponential(eqx.Module):
     """dy/dt = -y / tau; an arrival adds its weight to y.
 
@@ -47,17 +58,27 @@ class Exponential(eqx.Module):
     |---|---|---|
     | `tau` | time constant | ms |
     | `e_rev` | reversal potential, or None for a current | mV |
+
+    `sign` refuses weights of the other sign: 1 or -1, for a model in which a current's time
+    constant follows from the sign of the weight. Conductances take no negative weights anyway.
     """
 
     tau: Array
     e_rev: Array | None
+    sign: int | None = eqx.field(static=True)
 
-    def __init__(self, tau: ArrayLike = 2.0, e_rev: ArrayLike | None = None):
-        self.tau, self.e_rev = _parameters(tau, e_rev)
+    def __init__(
+        self, tau: ArrayLike = 2.0, e_rev: ArrayLike | None = None, *, sign: int | None = None
+    ):
+        self.tau, self.e_rev, self.sign = _parameters(tau, e_rev, sign)
 
     @property
     def is_conductance(self) -> bool:
         return self.e_rev is not None
+
+    @property
+    def weight_sign(self) -> int | None:
+        return 1 if self.is_conductance else self.sign
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -80,6 +101,7 @@ class Exponential(eqx.Module):
         return _current(values[self.states[0]], self.e_rev, v)
 
 
+@explained
 class Alpha(eqx.Module):
     """dx/dt = -x / tau, dy/dt = x - y / tau; an arrival adds e / tau times its weight to x.
 
@@ -91,17 +113,27 @@ class Alpha(eqx.Module):
     |---|---|---|
     | `tau` | time constant | ms |
     | `e_rev` | reversal potential, or None for a current | mV |
+
+    `sign` refuses weights of the other sign: 1 or -1, for a model in which a current's time
+    constant follows from the sign of the weight. Conductances take no negative weights anyway.
     """
 
     tau: Array
     e_rev: Array | None
+    sign: int | None = eqx.field(static=True)
 
-    def __init__(self, tau: ArrayLike = 2.0, e_rev: ArrayLike | None = None):
-        self.tau, self.e_rev = _parameters(tau, e_rev)
+    def __init__(
+        self, tau: ArrayLike = 2.0, e_rev: ArrayLike | None = None, *, sign: int | None = None
+    ):
+        self.tau, self.e_rev, self.sign = _parameters(tau, e_rev, sign)
 
     @property
     def is_conductance(self) -> bool:
         return self.e_rev is not None
+
+    @property
+    def weight_sign(self) -> int | None:
+        return 1 if self.is_conductance else self.sign
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -129,12 +161,18 @@ class Alpha(eqx.Module):
 Receptor = Delta | Exponential | Alpha
 
 
-def _parameters(tau: ArrayLike, e_rev: ArrayLike | None) -> tuple[Array, Array | None]:
+def _parameters(
+    tau: ArrayLike, e_rev: ArrayLike | None, sign: int | None
+) -> tuple[Array, Array | None, int | None]:
     check_parameter("tau", tau, low=0.0, strict=True)
+    if sign not in (None, 1, -1):
+        raise ValueError(f"sign={sign!r}; give 1, -1, or None for weights of either sign")
+    if e_rev is not None and sign == -1:
+        raise ValueError(f"sign=-1 with e_rev={e_rev}: weights onto a conductance are positive")
     if e_rev is not None:
         check_parameter("e_rev", e_rev)
         e_rev = as_real(e_rev)
-    return as_real(tau), e_rev
+    return as_real(tau), e_rev, sign
 
 
 def _current(y: Array, e_rev: Array | None, v: Array) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array, lax
 
 from jsnn._math import plain, real_dtype, unknown, whole_steps
+from jsnn._names import explained
 from jsnn._samples import (
     Block,
     GatheredLists,
@@ -35,6 +36,7 @@ from jsnn.records import SpikeValues as SpikeValues
 from jsnn.spikes import WORD
 
 
+@explained
 class Spikes(eqx.Module):
     """Every spike of the given cells, `"cells"` or `"cells.exc"`. Costs a bit a cell and step."""
 
@@ -89,6 +91,7 @@ class Spikes(eqx.Module):
         return network.populations[network.part(self.cells)[0]].n / 8
 
 
+@explained
 class Counts(eqx.Module):
     """The number of spikes of each of the given cells in every `every` ms, `[n_samples, n]`.
 
@@ -159,6 +162,7 @@ class Counts(eqx.Module):
         return 4 * network.populations[network.part(self.cells)[0]].n / every
 
 
+@explained
 class States(eqx.Module):
     """A state of some cells at every multiple of `every` ms, `[n_samples, k]`.
 

@@ -19,12 +19,14 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_number, concrete, exp_slope, real_dtype
+from jsnn._names import explained
 from jsnn.distributions import Distribution, is_distribution
 
 Values = dict[str, Array]
 Parameter = ArrayLike | Distribution
 
 
+@explained
 class Constant(eqx.Module):
     """Every spike releases 1: a synapse without short-term plasticity."""
 
@@ -42,6 +44,7 @@ class Constant(eqx.Module):
         return {}, jnp.ones(())
 
 
+@explained
 class TsodyksMarkram(eqx.Module):
     """Depression and facilitation (Tsodyks, Pawelzik and Markram 1998; Tsodyks 2005):
 
@@ -93,6 +96,7 @@ class TsodyksMarkram(eqx.Module):
         return _released(values["u"] + self.U * (1 - values["u"]), values["x"])
 
 
+@explained
 class MaassMarkram(eqx.Module):
     """`TsodyksMarkram` with u and x of the first spike as initial values (Markram, Wang and Tsodyks
     1998; Maass and Markram 2002): they stand still until it, and it does not raise u.
@@ -142,6 +146,7 @@ class MaassMarkram(eqx.Module):
         return _released(jnp.where(first, values["u"], raised), values["x"])
 
 
+@explained
 class Tsodyks(eqx.Module):
     """Depression and facilitation with released transmitter that is not yet recovering (Tsodyks,
     Uziel and Markram 2000), NEST's tsodyks_synapse:

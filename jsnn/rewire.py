@@ -33,8 +33,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_number, check_scalar, concrete, plain, whole_steps
+from jsnn._names import explained
 
 
+@explained
 class AtRandom(eqx.Module):
     """Every vacant element finds one of the other side with the same probability."""
 
@@ -42,6 +44,7 @@ class AtRandom(eqx.Module):
         """Raise unless it fits so many cells."""
 
 
+@explained
 class ByDistance(eqx.Module):
     """Near cells find each other more often: a vacant element of source i, in random order, is
     joined with a vacant one of target j with a probability that is proportional to
@@ -112,6 +115,7 @@ Pairing = AtRandom | ByDistance
 MOST_ROOM = 2**30
 
 
+@explained
 class Growing(eqx.Module):
     """Lets the synapses of a projection come and go: `Projection(..., growing=Growing(...))`.
 
@@ -180,6 +184,7 @@ class Growing(eqx.Module):
         self.autapses, self.multapses = bool(autapses), bool(multapses)
 
 
+@explained
 class Rewiring(eqx.Module):
     """When a network is rewired: at every multiple of `interval` ms, whole steps."""
 

@@ -21,6 +21,7 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
 from jsnn._math import expm, exprel
+from jsnn._names import explained
 
 Tree = Any
 Field = Callable[[Any, Tree, Any], Tree]
@@ -35,6 +36,7 @@ class Piece(NamedTuple):
     between: Callable[[Array], Tree]
 
 
+@explained
 class Exact(eqx.Module):
     """The exact solution of a linear system by its matrix exponential (Rotter and Diesmann 1999).
 
@@ -98,6 +100,7 @@ def _drives(source: tuple, target: tuple) -> bool:
     return target[0].key == "cell" or source[:2] == target[:2]
 
 
+@explained
 class Euler(eqx.Module):
     """y(t + dt) = y + dt f(y): first order, Brian 2's `euler`."""
 
@@ -126,6 +129,7 @@ class Euler(eqx.Module):
         return Piece(_add(y, h, first), lambda part: _add(y, part * h, first))
 
 
+@explained
 class ExponentialEuler(eqx.Module):
     """y(t + dt) = y + dt exprel(dt J) f(y), with J = df_i/dy_i of each state alone: first order.
 
@@ -170,6 +174,7 @@ class ExponentialEuler(eqx.Module):
         return Piece(end, line)
 
 
+@explained
 class RK4(eqx.Module):
     """The classical Runge-Kutta method of fourth order, `substeps` times a step, of the cells under
     synapses in closed form: their time constants may be as short as a step."""
@@ -230,6 +235,7 @@ class RK4(eqx.Module):
         return Piece(end, between)
 
 
+@explained
 class Splitting(eqx.Module):
     """Every state in its turn, with the others held; extrapolated to fourth order.
 

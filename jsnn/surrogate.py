@@ -23,6 +23,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_scalar
+from jsnn._names import explained
 
 
 @runtime_checkable
@@ -53,6 +54,7 @@ def _spike_jvp(primals, tangents):
     return spike(*primals), jax.lax.stop_gradient(primals[1]) * tangents[0]
 
 
+@explained
 class Triangular(eqx.Module):
     """max(0, 1 - |x| / width) / width, of compact support (Esser et al. 2016, PNAS 113)."""
 
@@ -72,6 +74,7 @@ class Triangular(eqx.Module):
         return jnp.abs(x) < self.width
 
 
+@explained
 class Boxcar(eqx.Module):
     """1 / (2 width) for |x| < width, else 0 (Wu et al. 2018, Front. Neurosci. 12)."""
 
@@ -91,6 +94,7 @@ class Boxcar(eqx.Module):
         return jnp.abs(x) < self.width
 
 
+@explained
 class SuperSpike(eqx.Module):
     """1 / (1 + |x| / width)^2 / (2 width) (Zenke and Ganguli 2018, Neural Comput. 30)."""
 
@@ -114,6 +118,7 @@ class SuperSpike(eqx.Module):
         return jnp.abs(x) < self.reach * self.width
 
 
+@explained
 class Arctan(eqx.Module):
     """1 / (1 + (x / width)^2) / (pi width), the slope of an arctangent (Fang et al. 2021, ICCV)."""
 
@@ -137,6 +142,7 @@ class Arctan(eqx.Module):
         return jnp.abs(x) < self.reach * self.width
 
 
+@explained
 class Sigmoid(eqx.Module):
     """s (1 - s) / width with s = 1 / (1 + exp(-x / width)), the slope of a logistic function: the
     derivative of the chance to spike of a neuron with that much noise at its threshold."""

@@ -12,8 +12,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_below, check_number, concrete
+from jsnn._names import explained
 
 
+@explained
 class Free(eqx.Module):
     """Any value: y = x / scale.
 
@@ -37,6 +39,7 @@ class Free(eqx.Module):
         return free * self.scale
 
 
+@explained
 class Positive(eqx.Module):
     """Values above 0: y = log(x). A step in it is a factor, whatever the unit."""
 
@@ -53,6 +56,7 @@ class Positive(eqx.Module):
         return jnp.exp(free)
 
 
+@explained
 class Bounded(eqx.Module):
     """Values between `low` and `high`: y = log((x - low) / (high - x)), so that
     x = low + (high - low) / (1 + exp(-y)).

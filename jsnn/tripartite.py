@@ -15,10 +15,12 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike
 
 from jsnn._draw import CHUNK, draw_rows, index_dtype, indices
+from jsnn._names import explained
 from jsnn.connect import Edges, Rule, check_rule, draw_edges, generator, probability, sort_edges
 from jsnn.edges import narrow, population_size, whole_number
 
 
+@explained
 @dataclass(frozen=True)
 class Tripartite:
     """Every edge of `primary` is paired with a third cell with probability `p`, independently.
@@ -63,6 +65,7 @@ class TripartiteEdges(NamedTuple):
     third_out: Edges
 
 
+@explained
 def tripartite(
     rule: Tripartite,
     seed_or_key: int | Array | np.ndarray,

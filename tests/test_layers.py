@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "jsnn"
 
 FLOORS = [
     {"_files", "_content", "_interrupts"},
+    {"_names"},
     {"_math", "_random", "_draw", "_one_kernel", "_sorting", "spikes"},
     {"surrogate", "adjoint", "solvers", "receptors", "distributions", "edges", "_spike_checks"},
     {"_points", "_slots", "_working_set", "transforms"},
@@ -31,7 +32,7 @@ FLOORS = [
         "_store",
     },
     {"inputs.poisson", "inputs.spike_list", "inputs.currents", "inputs", "tripartite"},
-    {"_population_checks", "_pairing"},
+    {"_population_checks", "_pairing", "order"},
     {"population", "_rows"},
     {"_spike_rows", "_sums"},
     {"_one_by_one"},
@@ -41,7 +42,7 @@ FLOORS = [
     {"delivery", "state"},
     {"projection", "_synapses", "records"},
     {"_external", "_memory"},
-    {"_build", "_advance", "_parts", "_rewire"},
+    {"_build", "_advance", "_parts", "_rewire", "_units"},
     {"network"},
     {"_samples", "_status"},
     {"_synapse_states"},
@@ -54,7 +55,7 @@ FLOORS = [
     {"_run", "_sweep", "_descent"},
     {"_fit"},
     {"_nest_growth"},
-    {"_nest_defaults"},
+    {"_nest_defaults", "_nest_devices"},
     {"plot", "nest"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

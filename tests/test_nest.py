@@ -1,6 +1,8 @@
 """The constructors of `jsnn.nest` against NEST itself, run beside them in float64."""
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from cells import (
@@ -19,9 +21,11 @@ from cells import (
 
 import jsnn
 from jsnn import nest as models
-from jsnn.connect import Pairs
-from jsnn.distributions import Uniform
-from jsnn.inputs import NoiseCurrent
+from jsnn.connect import AllToAll, Pairs
+from jsnn.distributions import Normal, Uniform
+from jsnn.inputs import NoiseCurrent, Poisson, SpikeList
+from jsnn.neurons import LIF
+from jsnn.receptors import Exponential
 from jsnn.record import Spikes, States
 from jsnn.solvers import RK4, Exact, Splitting
 
@@ -278,6 +282,48 @@ def test_errors_have_the_names_of_nest():
         models.astrocyte_lr_1994(2, tau_IP3=0.0)
     with pytest.raises(TypeError, match="g_L=.*cannot be made of a distribution"):
         models.iaf_cond_exp(2, g_L=Uniform(10.0, 20.0))
+
+
+CHAIN = Pairs([0, 1], [1, 2])
+PSC = [name for name in NAMES if "psc" in name and "delta" not in name]
+
+
+@pytest.mark.parametrize("receptor, wrong, right", [("ex", -7.0, "in"), ("in", 7.0, "ex")])
+def test_weights_that_nest_would_hand_to_the_other_current(receptor, wrong, right):
+    """NEST chooses the time constant of a current by the sign of the weight."""
+
+    def build(weight, model="iaf_psc_exp", rule=CHAIN, **more):
+        cells = getattr(models, model)(3)
+        own = {"weight": weight, "delay": 1.0, "receptor": receptor, **more}
+        projection = jsnn.Projection("cells", "cells", rule, **own)
+        key = jax.random.key(1)
+        return jsnn.Network({"cells": cells}, {"p": projection}, dt=0.1, key=key)
+
+    refused = pytest.raises(
+        ValueError, match=f"weight={wrong:g} onto the current '{receptor}'.*receptor='{right}'"
+    )
+    for model in PSC:
+        with refused:
+            build(wrong, model)
+    with refused:
+        build([-wrong, wrong])
+    with pytest.raises(ValueError, match=f"projection 'p'.*weight=.*'{receptor}' must not be"):
+        build(Normal(-wrong, 10.0), rule=AllToAll())
+    with refused:  # put in their place later
+        network = build(-wrong)
+        put = eqx.tree_at(lambda n: n.synapses["p"].weight, network, jnp.asarray(wrong))
+        put.step(network.init(jax.random.key(1)))
+    for source in (
+        Poisson("cells", 10.0, wrong, receptor),
+        SpikeList("cells", [1.0, 2.0], [0, 1], [-wrong, wrong], receptor),
+    ):
+        with refused:
+            jsnn.Network({"cells": models.iaf_psc_alpha(3)}, {}, {"s": source}, dt=0.1)
+    # Receptors of one's own take both signs, and conductances positive weights onto either
+    free = jsnn.Population(LIF(), 3, {receptor: Exponential(2.0)})
+    jsnn.Network({"cells": free}, {}, {"s": Poisson("cells", 10.0, wrong, receptor)}, dt=0.1)
+    cond = models.iaf_cond_exp(3)
+    jsnn.Network({"cells": cond}, {}, {"s": Poisson("cells", 10.0, 7.0, receptor)}, dt=0.1)
 
 
 def test_arrays_slices_solver_and_distributions():

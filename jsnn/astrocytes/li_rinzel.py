@@ -8,6 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_parameter
+from jsnn._names import explained
 
 Values = dict[str, Array]
 _POSITIVE = (
@@ -22,6 +23,7 @@ _POSITIVE = (
 )
 
 
+@explained
 class LiRinzel(eqx.Module):
     """An astrocyte whose calcium follows IP3 (Li and Rinzel 1994, J. Theor. Biol. 166:461), which
     synapses raise, and which sends a slow inward current (Nadkarni and Jung 2003, Phys. Rev. Lett.

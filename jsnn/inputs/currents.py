@@ -16,6 +16,7 @@ from jsnn._math import (
     plain,
     whole_steps,
 )
+from jsnn._names import explained
 from jsnn._random import cell_words, normal
 from jsnn.inputs._common import (
     Cells,
@@ -34,6 +35,7 @@ from jsnn.inputs._common import (
 _SHORTEST = 8  # pieces: what fewer than these are kept as
 
 
+@explained
 class StepCurrent(eqx.Module):
     """A current that is piecewise constant in time.
 
@@ -44,6 +46,7 @@ class StepCurrent(eqx.Module):
       `values[j]`, and 0 before `times[0]`.
     - `values`: pA, `[k]`, or `[k, n]` with one column for each target cell.
     - `delay`: ms, added to the times. NEST's generators have 1 ms by default.
+    - `as_nest`: a time of 0 counts as one step, as NEST's generators begin a step late then.
 
     `times` can be read back. Currents `[k]` of at most 8, 16, 32, ... pieces share a compiled
     program of `run` and `simulate`; `values` keep the shape that they are given in.
@@ -55,8 +58,17 @@ class StepCurrent(eqx.Module):
     target: str = eqx.field(static=True)
     delay: float = eqx.field(static=True)
     dt: float | None = eqx.field(static=True)
+    as_nest: bool = eqx.field(static=True)
 
-    def __init__(self, target: str, times: ArrayLike, values: ArrayLike, *, delay: float = 0.0):
+    def __init__(
+        self,
+        target: str,
+        times: ArrayLike,
+        values: ArrayLike,
+        *,
+        delay: float = 0.0,
+        as_nest: bool = False,
+    ):
         check_number("times", times, low=0.0)
         check_number("values", values)
         times, values = known("times", times), as_real(values)
@@ -72,6 +84,7 @@ class StepCurrent(eqx.Module):
             raise ValueError(f"times={times} must increase")
         self._times, self._steps, self.values = times, None, values
         self.target, self.delay, self.dt = target, plain(delay), None
+        self.as_nest = bool(as_nest)
 
     @property
     def times(self) -> np.ndarray:
@@ -103,7 +116,7 @@ class StepCurrent(eqx.Module):
         check_grid(self.dt, dt)
         if self._times is None:
             return self
-        steps = steps_of(self._times, dt)
+        steps = np.maximum(steps_of(self._times, dt), np.int32(self.as_nest))
         if np.any(np.diff(steps) <= 0):
             raise ValueError(f"times={self._times}: two of them fall on one step of dt={dt:g} ms")
         size = room(steps.size, _SHORTEST) if self.values.ndim == 1 else steps.size
@@ -135,6 +148,7 @@ class StepCurrent(eqx.Module):
         return jnp.zeros(steps.shape, bool)
 
 
+@explained
 class NoiseCurrent(eqx.Module):
     """Gaussian white noise in pieces: mean + std * N(0, 1), drawn anew for every cell and interval.
 
@@ -143,8 +157,12 @@ class NoiseCurrent(eqx.Module):
     - `target`: a population or slice.
     - `mean`, `std`: pA; a scalar or one number for each target cell.
     - `interval`: ms for which a value is held; one step if left out. Halving it halves the
-      variance of the membrane, as with NEST's noise_generator.
+      variance of the membrane. NEST's noise_generator holds a value for 1 ms unless told
+      otherwise: `jsnn.nest.noise_generator` is it.
     - `start`, `stop`: ms.
+    - `delay`: ms, added to both.
+    - `as_nest`: as NEST's noise_generator, count the intervals from the start on, and begin a step
+      late where that is 0. Intervals are counted from 0 ms on otherwise.
     """
 
     mean: Array
@@ -153,6 +171,8 @@ class NoiseCurrent(eqx.Module):
     interval: float | None = eqx.field(static=True)
     start: float = eqx.field(static=True)
     stop: float | None = eqx.field(static=True)
+    delay: float = eqx.field(static=True)
+    as_nest: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -163,17 +183,21 @@ class NoiseCurrent(eqx.Module):
         interval: float | None = None,
         start: float = 0.0,
         stop: float | None = None,
+        delay: float = 0.0,
+        as_nest: bool = False,
     ):
         check_number("mean", mean)
         check_number("std", std, low=0.0)
         self.mean, self.std, self.target = as_real(mean), as_real(std), target
         self.interval, self.start, self.stop = plain(interval), plain(start), plain(stop)
+        self.delay, self.as_nest = plain(delay), bool(as_nest)
 
     def checked(self, dt: float, n: int) -> "NoiseCurrent":
         self = with_arrays(self, "mean", "std")
         if self.interval is not None:
             whole_steps("interval", self.interval, dt, least=1)
         whole_steps("start", self.start, dt)
+        whole_steps("delay", self.delay, dt)
         if self.stop is not None:
             if whole_steps("stop", self.stop, dt) <= whole_steps("start", self.start, dt):
                 raise ValueError(f"stop={self.stop} ms must be after start={self.start} ms")
@@ -193,10 +217,13 @@ class NoiseCurrent(eqx.Module):
     ) -> Array:
         mean, std = prepared.cells
         held = 1 if self.interval is None else whole_steps("interval", self.interval, dt)
-        words = cell_words(key, steps // held, cells.first, cells.n)
-        live = steps >= whole_steps("start", self.start, dt)
+        sent = steps - whole_steps("delay", self.delay, dt)
+        start = max(whole_steps("start", self.start, dt), int(self.as_nest))
+        since = sent - start if self.as_nest else sent
+        words = cell_words(key, since // held, cells.first, cells.n)
+        live = sent >= start
         if self.stop is not None:
-            live &= steps < whole_steps("stop", self.stop, dt)
+            live &= sent < whole_steps("stop", self.stop, dt)
         noise = mean + std * normal(words, np.dtype(mean.dtype))
         return jnp.where(live[:, None], noise, 0)
 

@@ -21,12 +21,14 @@ from jsnn._math import (
     shortened,
     whole_steps,
 )
+from jsnn._names import explained
 from jsnn._random import cell_words
 from jsnn.inputs._common import Cells, Prepared, Target, embed, local, with_arrays, within
 
 _MOST_COUNTS = 1024  # comparisons a draw may take, each of them compiled
 
 
+@explained
 class Poisson(eqx.Module):
     """Independent Poisson spike trains, one for each target cell.
 
@@ -48,7 +50,8 @@ class Poisson(eqx.Module):
     - `weight`: of each spike, in the receptor's unit; a scalar or one number a cell.
     - `receptor`: the name of the target receptor; may be left out if there is only one.
     - `delay`: ms between the generator and its targets.
-    - `start`, `stop`: ms; spikes are emitted in (start, stop].
+    - `start`, `stop`: ms; spikes are emitted in (start, stop], or, `as_nest`, a step later, as by
+      NEST's poisson_generator.
     - `max_rate`: Hz; the highest rate the draws must hold. It is needed where the rate is a
       function, traced, or changed later, and sets how many comparisons a draw takes. A rate that
       the draws cannot hold (above it, negative, or not a number) sets the status.
@@ -61,6 +64,7 @@ class Poisson(eqx.Module):
     delay: float = eqx.field(static=True)
     start: float = eqx.field(static=True)
     stop: float | None = eqx.field(static=True)
+    as_nest: bool = eqx.field(static=True)
     min_rate: float = eqx.field(static=True)
     max_rate: float = eqx.field(static=True)
 
@@ -75,9 +79,11 @@ class Poisson(eqx.Module):
         start: float = 0.0,
         stop: float | None = None,
         max_rate: float | None = None,
+        as_nest: bool = False,
     ):
         self.target, self.receptor = target, receptor
         self.delay, self.start, self.stop = plain(delay), plain(start), plain(stop)
+        self.as_nest = bool(as_nest)
         check_number("weight", weight)
         self.weight = as_real(weight)
         lowest, highest = 0.0, None
@@ -196,6 +202,7 @@ class Poisson(eqx.Module):
 
     def _is_live(self, sent: Array, dt: float) -> Array:
         """Whether spikes are emitted in each of the steps."""
+        sent = sent - int(self.as_nest)
         live = sent >= whole_steps("start", self.start, dt)
         if self.stop is not None:
             live &= sent < whole_steps("stop", self.stop, dt)

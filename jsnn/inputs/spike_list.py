@@ -21,6 +21,7 @@ from jsnn._math import (
     plain,
     whole_steps,
 )
+from jsnn._names import explained
 from jsnn.inputs._common import (
     Cells,
     Prepared,
@@ -37,6 +38,7 @@ from jsnn.inputs._common import (
 _AT_ONCE = 256  # spikes: a block mostly holds few of a long list
 
 
+@explained
 class SpikeList(eqx.Module):
     """Given spikes: the k-th reaches target cell `cells[k]` at `times[k]` plus the delay.
 

@@ -1,5 +1,8 @@
 from jsnn.neurons.adex import AdEx as AdEx
+from jsnn.neurons.hodgkin_huxley import Above as Above
+from jsnn.neurons.hodgkin_huxley import AtMaximum as AtMaximum
 from jsnn.neurons.hodgkin_huxley import Channel as Channel
+from jsnn.neurons.hodgkin_huxley import Crossing as Crossing
 from jsnn.neurons.hodgkin_huxley import Exp as Exp
 from jsnn.neurons.hodgkin_huxley import Gate as Gate
 from jsnn.neurons.hodgkin_huxley import HodgkinHuxley as HodgkinHuxley

@@ -11,10 +11,12 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_below, check_parameter, check_threshold, concrete
+from jsnn._names import explained
 
 Values = dict[str, Array]
 
 
+@explained
 class AdEx(eqx.Module):
     """Adaptive exponential integrate-and-fire (Brette and Gerstner 2005, J. Neurophysiol. 94:3637):
 
@@ -186,6 +188,10 @@ class AdEx(eqx.Module):
         fired = lax.stop_gradient(fired)
         v = (1 - fired) * values["v"] + fired * self.v_reset
         return {"v": v, "w": values["w"] + fired * self.b}
+
+    def outlasts(self, fired: Array) -> Array:
+        """The part of an arrival before the reset that is left after it."""
+        return 1 - lax.stop_gradient(fired)
 
     def receive(self, values: Values, amount: Array) -> Values:
         """The state after arrivals at a `Delta` receptor (mV)."""

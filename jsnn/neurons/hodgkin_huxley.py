@@ -1,7 +1,6 @@
 """Neurons with voltage-gated channels (Hodgkin and Huxley 1952)."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,10 +18,12 @@ from jsnn._math import (
     inverse_exprel,
     shortened,
 )
+from jsnn._names import explained
 
 Values = dict[str, Array]
 
 
+@explained
 class Exp(eqx.Module):
     """A rate of a gate (1/ms): a exp((v - v_0) / s), with a in 1/ms and v_0, s in mV."""
 
@@ -37,6 +38,7 @@ class Exp(eqx.Module):
         return self.a * jnp.exp((v - self.v_0) * (1 / self.s))
 
 
+@explained
 class Linoid(eqx.Module):
     """A rate of a gate (1/ms): a (v - v_0) / (1 - exp(-(v - v_0) / s)), which is a s at v_0, with
     a in 1/(mV ms) and v_0, s in mV. It falls with v where both a and s are negative."""
@@ -55,6 +57,7 @@ class Linoid(eqx.Module):
         return self.a * self.s * inverse_exprel((v - self.v_0) * (-1 / self.s))
 
 
+@explained
 class Sigmoid(eqx.Module):
     """A rate of a gate (1/ms): a / (1 + exp(-(v - v_0) / s)), with a in 1/ms and v_0, s in mV."""
 
@@ -72,6 +75,7 @@ class Sigmoid(eqx.Module):
 Rate = Exp | Linoid | Sigmoid
 
 
+@explained
 class Gate(eqx.Module):
     """dx/dt = alpha(v) (1 - x) - beta(v) x: the part of gates that are open; `power` of them in a
     row make a channel."""
@@ -98,6 +102,7 @@ class Gate(eqx.Module):
         return alpha / (alpha + beta)
 
 
+@explained
 class Channel(eqx.Module):
     """Many channels of a kind: the current g m^p h^q ... (e - v) of the conductance `g` (nS) when
     all are open, the reversal potential `e` (mV), and gates by name."""
@@ -124,13 +129,61 @@ class Channel(eqx.Module):
         return open_ * (self.e - v)
 
 
+@explained
+class AtMaximum(eqx.Module):
+    """A spike is a maximum of the membrane that is not below v_th: the step after which v is lower
+    than before it. NEST's `hh_` models have it, with v_th = 0.
+
+    Its margin is v - v_th in steps in which v falls: a surrogate acts on the way down.
+    """
+
+    def margin(self, before: Array, after: Array, v_th: Array) -> Array:
+        """What the cell fires at once it is not negative (mV)."""
+        return jnp.where(after < before, after - v_th, -jnp.inf)
+
+
+@explained
+class Crossing(eqx.Module):
+    """A spike is the step in which the membrane rises over v_th: it was below before, and is not
+    after. Brian 2's `threshold="v > v_th", refractory="v > v_th"`.
+
+    Its margin is v - v_th in steps that begin below v_th: a surrogate acts until the spike. Where
+    an arrival at a `Delta` receptor lifts the membrane over v_th after the threshold was tested
+    (without a delay, or `order.AsInBrian()`), the next step begins above, and there is no spike:
+    `Above` has one.
+    """
+
+    def margin(self, before: Array, after: Array, v_th: Array) -> Array:
+        """What the cell fires at once it is not negative (mV)."""
+        return jnp.where(before < v_th, after - v_th, -jnp.inf)
+
+
+@explained
+class Above(eqx.Module):
+    """A spike is any step after which the membrane is not below v_th, but for those within t_ref of
+    the last one. Brian 2's `threshold="v > v_th", refractory=3*ms` (a t_ref one step shorter); the
+    refractory time should be longer than the membrane stays above.
+
+    Its margin is v - v_th.
+    """
+
+    def margin(self, before: Array, after: Array, v_th: Array) -> Array:
+        """What the cell fires at once it is not negative (mV)."""
+        return after - v_th
+
+
+Spike = AtMaximum | Crossing | Above
+
+
+@explained
 class HodgkinHuxley(eqx.Module):
     """A membrane with a leak and channels (Hodgkin and Huxley 1952, J. Physiol. 117:500):
 
         c_m dv/dt = g_l (e_l - v) + sum over channels of g m^p h^q ... (e - v) + i + i_e
 
-    A spike is a maximum of the membrane above `v_th`: the step after which v is lower than before
-    it and not below v_th. Nothing is reset; no further spike is seen for `t_ref`.
+    What a spike is says `spike`: `AtMaximum()`, a maximum of the membrane that is not below `v_th`,
+    as in NEST; `Crossing()`, the step in which it rises over v_th; or `Above()`, any step in which
+    it is not below v_th. Nothing is reset; no further spike is seen for `t_ref`.
 
     | parameter | meaning | unit |
     |---|---|---|
@@ -140,7 +193,8 @@ class HodgkinHuxley(eqx.Module):
     | `v_0` | membrane potential at the start, at whose equilibrium the gates start | mV |
     | `t_ref` | time after a spike in which none is seen, whole steps | ms |
     | `i_e` | constant current | pA |
-    | `v_th` | least potential of a spike | mV |
+    | `v_th` | least potential of a spike, or the threshold that it crosses | mV |
+    | `spike` | `AtMaximum()`, `Crossing()` or `Above()` | |
 
     A parameter is a scalar, an array `[n]` or a distribution, those of channels, gates and rates
     too. States are `v` (mV) and each gate by its name. `interneuron` and `squid` make published
@@ -156,6 +210,7 @@ class HodgkinHuxley(eqx.Module):
     t_ref: Array
     i_e: Array
     v_th: Array
+    spike: Spike
 
     def __init__(
         self,
@@ -168,6 +223,7 @@ class HodgkinHuxley(eqx.Module):
         t_ref: ArrayLike = 2.0,
         i_e: ArrayLike = 0.0,
         v_th: ArrayLike = 0.0,
+        spike: Spike | None = None,
     ):
         if not isinstance(channels, Mapping):
             raise TypeError(f"channels={shortened(channels)} is not a dictionary; give names")
@@ -194,8 +250,14 @@ class HodgkinHuxley(eqx.Module):
         self.v_0, self.t_ref = as_real(v_0), as_real(t_ref)
         check_threshold("v_th", v_th)
         self.i_e, self.v_th = as_real(i_e), as_real(v_th)
+        self.spike = AtMaximum() if spike is None else spike
+        if not isinstance(self.spike, Spike):
+            raise TypeError(
+                f"spike={shortened(spike)}; give AtMaximum(), Crossing() or Above() of jsnn.neurons"
+            )
 
     @classmethod
+    @explained
     def squid(
         cls,
         *,
@@ -207,7 +269,10 @@ class HodgkinHuxley(eqx.Module):
         g_l: ArrayLike = 30.0,
         e_l: ArrayLike = -54.387,
         v_0: ArrayLike = -65.0,
-        **others: Any,
+        t_ref: ArrayLike = 2.0,
+        i_e: ArrayLike = 0.0,
+        v_th: ArrayLike = 0.0,
+        spike: Spike | None = None,
     ) -> "HodgkinHuxley":
         """The squid's giant axon of 1952: sodium `na` with gates m^3 h, potassium `k` with n^4.
 
@@ -218,9 +283,11 @@ class HodgkinHuxley(eqx.Module):
         h = Gate(Exp(0.07, -65.0, -20.0), Sigmoid(1.0, -35.0, 10.0))
         n = Gate(Linoid(0.01, -55.0, 10.0), Exp(0.125, -65.0, -80.0), 4)
         channels = {"na": Channel(g_na, e_na, {"m": m, "h": h}), "k": Channel(g_k, e_k, {"n": n})}
-        return cls(channels, c_m=c_m, g_l=g_l, e_l=e_l, v_0=v_0, **others)
+        membrane = {"c_m": c_m, "g_l": g_l, "e_l": e_l, "v_0": v_0}
+        return cls(channels, **membrane, t_ref=t_ref, i_e=i_e, v_th=v_th, spike=spike)
 
     @classmethod
+    @explained
     def interneuron(
         cls,
         *,
@@ -233,7 +300,10 @@ class HodgkinHuxley(eqx.Module):
         g_l: ArrayLike = 10.0,
         e_l: ArrayLike = -70.0,
         v_0: ArrayLike = -69.60401191631222,
-        **others: Any,
+        t_ref: ArrayLike = 2.0,
+        i_e: ArrayLike = 0.0,
+        v_th: ArrayLike = 0.0,
+        spike: Spike | None = None,
     ) -> "HodgkinHuxley":
         """A fast-spiking cortical interneuron (Mancilla, Lewis, Pinto, Rinzel and Connors 2007,
         J. Neurosci. 27:2058): sodium `na` with m^3 h, potassium `kv1` with n^4 and `kv3` with p^2.
@@ -247,7 +317,8 @@ class HodgkinHuxley(eqx.Module):
             "kv1": Channel(g_kv1, e_k, {"n": n}),
             "kv3": Channel(g_kv3, e_k, {"p": p}),
         }
-        return cls(channels, c_m=c_m, g_l=g_l, e_l=e_l, v_0=v_0, **others)
+        membrane = {"c_m": c_m, "g_l": g_l, "e_l": e_l, "v_0": v_0}
+        return cls(channels, **membrane, t_ref=t_ref, i_e=i_e, v_th=v_th, spike=spike)
 
     @property
     def is_linear(self) -> bool:
@@ -290,13 +361,16 @@ class HodgkinHuxley(eqx.Module):
         return {"v": total * (1 / self.c_m), **slopes}
 
     def margin(self, before: Values, values: Values) -> Array:
-        """What the cell fires at once it is not negative (mV): v - v_th where v falls."""
-        v = values["v"]
-        return jnp.where(v < before["v"], v - self.v_th, -jnp.inf)
+        """What the cell fires at once it is not negative (mV)."""
+        return self.spike.margin(before["v"], values["v"], self.v_th)
 
     def reset(self, values: Values, fired: Array) -> Values:
         """The state after the spikes `fired` (1 or 0): the same."""
         return values
+
+    def outlasts(self, fired: Array) -> Array:
+        """The part of an arrival before the reset that is left after it."""
+        return jnp.ones_like(fired)
 
     def receive(self, values: Values, amount: Array) -> Values:
         """The state after arrivals at a `Delta` receptor (mV)."""

@@ -8,10 +8,12 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jsnn._math import as_real, check_below, check_parameter, check_threshold
+from jsnn._names import explained
 
 Values = dict[str, Array]
 
 
+@explained
 class LIF(eqx.Module):
     """Leaky integrate-and-fire (Lapicque 1907; Tuckwell 1988):
 
@@ -106,6 +108,10 @@ class LIF(eqx.Module):
         """The state after the spikes `fired` (1 or 0)."""
         # Exact for 0 and 1, and differentiable in `fired`, which a `where` is not.
         return {**values, "v": (1 - fired) * values["v"] + fired * self.v_reset}
+
+    def outlasts(self, fired: Array) -> Array:
+        """The part of an arrival before the reset that is left after it."""
+        return 1 - fired
 
     def receive(self, values: Values, amount: Array) -> Values:
         """The state after arrivals at a `Delta` receptor (mV)."""
