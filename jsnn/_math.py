@@ -244,11 +244,11 @@ def named(what: str) -> Iterator[None]:
 
 def filled(value: ArrayLike, n: int) -> Array:
     """`[n]` numbers from one or from `[n]`. What is known is made by NumPy: JAX compiles a program
-    for every length of a constant."""
+    for every length of a constant; and in memory of its own, so that it can be donated."""
     known = concrete(value)
     if known is None:
         return jnp.broadcast_to(jnp.asarray(value), (n,))
-    return jnp.asarray(np.broadcast_to(known, (n,)), jnp.result_type(value))
+    return jnp.asarray(np.array(np.broadcast_to(known, (n,))), jnp.result_type(value))
 
 
 def check_name(kind: str, name: object) -> None:

@@ -114,9 +114,9 @@ class Relaxation(eqx.Module):
     def begin(cls, exchange: WaveformRelaxation, n: Mapping[str, int], dt: float) -> "Relaxation":
         shape = (exchange.window(dt), exchange.order + 1)
         waves = {name: jnp.asarray(np.zeros((*shape, m), real_dtype())) for name, m in n.items()}
-        none = jnp.asarray(np.int32(0))
+        windows, iterations = (jnp.asarray(np.int32(0)) for _ in range(2))
         zero = jnp.asarray(np.zeros((), real_dtype()))
-        return cls(waves, none, none, zero, jnp.asarray(np.int32(NEVER)))
+        return cls(waves, windows, iterations, zero, jnp.asarray(np.int32(NEVER)))
 
     def stats(self) -> dict[str, Array]:
         """Windows, iterations in each, and the largest residual (mV)."""

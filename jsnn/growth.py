@@ -223,11 +223,11 @@ class Growth(eqx.Module):
     def init(self, initial: Mapping[str, Array], n: int) -> Values:
         if self.calcium is None:
             return {}
-        zero = filled(np.zeros((), real_dtype()), n)
-        values = {name: initial.get(name, zero) for name in self.states}
+        zero = np.zeros((), real_dtype())
+        values = {name: filled(initial.get(name, zero), n) for name in self.states}
         if self.calcium.as_nest:
-            values[_EULER] = values[CALCIUM]
-        values |= {name + _REST: zero for name in self.states}
+            values[_EULER] = filled(values[CALCIUM], n)
+        values |= {name + _REST: filled(zero, n) for name in self.states}
         return values | {name: filled(np.int32(0), n) for name in self.counts}
 
     def prepare(self, dt: float) -> Coefficients | None:

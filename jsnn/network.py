@@ -266,8 +266,8 @@ class Network(eqx.Module):
         releases = {
             name: s.init_release() for name, s in self.synapses.items() if not s.is_constant
         }
-        never = jnp.asarray(NEVER, jnp.int32)
-        status = dict.fromkeys(self.labels, never)
+        # Each in memory of its own: who donates a state donates no buffer twice
+        status = {label: jnp.asarray(np.int32(NEVER)) for label in self.labels}
         start = jnp.zeros((), jnp.int32)
         return State(
             *(start, key_words(run_key), populations, buffers, releases, status),
