@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import inspect
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -227,6 +228,11 @@ def whole_steps_array(name: str, times: Any, dt: float, *, least: int = 0) -> np
             f"{name}={np.max(times):g} ms is more than 2**31 - 2 steps of dt={dt:g} ms; give less"
         )
     return whole.astype(np.int64)
+
+
+def is_same_dt(a: float, b: float) -> bool:
+    """Whether steps are the same but for rounding, as those of 0.3 / 3 and of 0.1 are."""
+    return math.isclose(a, b, rel_tol=1e-6)
 
 
 @contextlib.contextmanager

@@ -43,7 +43,15 @@ from jsnn.inputs import Cells, Target
 from jsnn.population import Population
 from jsnn.projection import Projection, locate
 from jsnn.rewire import Rewiring
-from jsnn.state import NEVER, NetworkCoefficients, State, look_at_inputs, look_at_states
+from jsnn.state import (
+    NEVER,
+    NetworkCoefficients,
+    State,
+    Steps,
+    check_steps,
+    look_at_inputs,
+    look_at_states,
+)
 
 _LONGEST_BLOCK = 64  # steps; longer delays do not make longer blocks, which only cost memory
 
@@ -278,6 +286,7 @@ class Network(eqx.Module):
             },
             edges,
             self.counted,
+            dt=self.dt,
         )
 
     @property
@@ -308,6 +317,7 @@ class Network(eqx.Module):
             {name: s.shared_weight for name, s in self.synapses.items()},
             {name: own.prepare() for name, own in self.couplings.items()},
             {name: own.prepare() for name, own in self.slow.items()},
+            Steps(self.dt),
         )
 
     def step(
@@ -319,8 +329,10 @@ class Network(eqx.Module):
         given where several steps share them.
         """
         self = self.checked()
+        check_steps("state is", state.dt, self.dt)
         if coefficients is None:
             coefficients = self.prepare()
+        check_steps("coefficients are", coefficients.steps.dt, self.dt)
         n, step = state.step, state.step
         if self.rewiring is not None:
             due = step % self.rewiring.steps(self.dt) == 0
@@ -393,8 +405,17 @@ class Network(eqx.Module):
 
         status = look_at_inputs(state.status, self.inputs, coefficients.inputs, n[None], 1, self.dt)
         status = look_at_states(status, populations, n)
-        evolved = (populations, buffers, releases, status, relaxation, signals)
-        return State(n + 1, state.key, *evolved, state.edges, state.counted), fired
+        state = replace(
+            state,
+            step=n + 1,
+            populations=populations,
+            buffers=buffers,
+            releases=releases,
+            status=status,
+            relaxation=relaxation,
+            signals=signals,
+        )
+        return state, fired
 
     def part(self, address: str) -> tuple[str, int, int]:
         """`"cells.exc"` as (population, first cell, last cell exclusive)."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jsnn._math import NEVER as NEVER
+from jsnn._math import is_same_dt
 from jsnn._store import Store
 from jsnn._sums import Conductances
 from jsnn.adjoint import Backprop
@@ -28,7 +29,8 @@ class State(eqx.Module):
     finite (it is looked for every 64 steps, and at the end of a call), or `NEVER`; `signals` what
     the sources of slow currents have sent of late, `[slots, n]` for each coupling; `edges` the
     synapses of projections that grow, whose status (`"projection/name"`) is the first update that
-    had no room.
+    had no room. All of it is counted in steps of `dt` ms: clock, refractory times, what is under
+    way, the last spikes of synapses.
     """
 
     step: Array
@@ -41,6 +43,7 @@ class State(eqx.Module):
     signals: dict[str, Array] = eqx.field(default_factory=dict)
     edges: dict[str, Store] = eqx.field(default_factory=dict)
     counted: tuple[str, ...] = eqx.field(static=True, default=())
+    dt: float = eqx.field(static=True, kw_only=True)
 
     @property
     def outcome(self) -> dict[str, Array]:
@@ -50,15 +53,32 @@ class State(eqx.Module):
         return {**self.status, "relaxation": self.relaxation.failed}
 
 
+class Steps(eqx.Module):
+    """That something is reckoned for steps of `dt` ms."""
+
+    dt: float = eqx.field(static=True)
+
+
 class NetworkCoefficients(NamedTuple):
-    """Parameters turned into what a step needs, and a key for each input."""
+    """Parameters turned into what a step needs."""
 
     populations: dict[str, Coefficients]
     inputs: dict[str, Prepared]
     weights: dict[str, Array | None]  # scalar weights, applied where arrivals are read
     couplings: dict[str, list[Conductances]]
     slow: dict[str, list[Conductances]]
+    steps: Steps
     adjoint: Backprop = Backprop()
+
+
+def check_steps(what: str, found: float, dt: float) -> None:
+    """Raise for a state, or coefficients, of a network of other steps; but for rounding."""
+    if not is_same_dt(found, dt):
+        raise ValueError(
+            f"{what} of a network with dt={found:g} ms, and this one has dt={dt:g} ms: clock, "
+            "refractory times, spikes under way and releases are counted in its steps; give what "
+            "a network of the same dt made, or begin with network.init(key)"
+        )
 
 
 def look_at_states(

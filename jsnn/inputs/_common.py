@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jsnn._math import as_real, check_number
+from jsnn._math import as_real, check_number, is_same_dt
 from jsnn._random import TILE
 
 
@@ -23,6 +23,27 @@ def with_arrays(source: Any, *names: str) -> Any:
         check_number(name, getattr(source, name))
     values = [as_real(getattr(source, name)) for name in names]
     return eqx.tree_at(lambda s: [getattr(s, name) for name in names], source, values)
+
+
+def check_grid(source: Any, dt: float) -> None:
+    """Raise for an input that another network has put on the grid of its own steps."""
+    if source.dt is not None and not is_same_dt(source.dt, dt):
+        raise ValueError(
+            f"times are steps of dt={source.dt:g} ms already, as of a network's own inputs, and "
+            f"here dt={dt:g} ms; give an input made anew, of times in ms"
+        )
+
+
+def put_on_grid(source: Any, steps: np.ndarray, dt: float) -> Any:
+    """An input with its times as steps of dt."""
+    made = eqx.tree_at(
+        lambda s: (s.times, s.steps),
+        source,
+        (None, jnp.asarray(steps, jnp.int32)),
+        is_leaf=lambda x: x is None,
+    )
+    object.__setattr__(made, "dt", dt)
+    return made
 
 
 class Cells(NamedTuple):

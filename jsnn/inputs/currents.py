@@ -16,7 +16,15 @@ from jsnn._math import (
     whole_steps_array,
 )
 from jsnn._random import cell_words, normal
-from jsnn.inputs._common import Cells, Prepared, Target, with_arrays, within
+from jsnn.inputs._common import (
+    Cells,
+    Prepared,
+    Target,
+    check_grid,
+    put_on_grid,
+    with_arrays,
+    within,
+)
 
 
 class StepCurrent(eqx.Module):
@@ -36,6 +44,7 @@ class StepCurrent(eqx.Module):
     values: Array
     target: str = eqx.field(static=True)
     delay: float = eqx.field(static=True)
+    dt: float | None = eqx.field(static=True)  # of the steps
 
     def __init__(self, target: str, times: ArrayLike, values: ArrayLike, *, delay: float = 0.0):
         check_number("times", times, low=0.0)
@@ -50,10 +59,11 @@ class StepCurrent(eqx.Module):
             )
         if np.any(np.diff(times) <= 0):
             raise ValueError(f"times={times} must increase")
-        self.times, self.steps, self.values = times, None, values
+        self.times, self.steps, self.dt, self.values = times, None, None, values
         self.target, self.delay = target, plain(delay)
 
     def checked(self, dt: float, n: int) -> "StepCurrent":
+        check_grid(self, dt)
         whole_steps("delay", self.delay, dt)
         self = with_arrays(self, "values")
         k = np.size(self.times if self.steps is None else self.steps)
@@ -68,10 +78,7 @@ class StepCurrent(eqx.Module):
         whole = whole_steps_array("times", self.times, dt)
         if np.any(np.diff(whole) <= 0):
             raise ValueError(f"times={self.times}: two of them fall on one step of dt={dt:g} ms")
-        steps = jnp.asarray(whole, jnp.int32)
-        return eqx.tree_at(
-            lambda s: (s.times, s.steps), self, (None, steps), is_leaf=lambda x: x is None
-        )
+        return put_on_grid(self, whole, dt)
 
     def prepare(self, dt: float, target: Target) -> Prepared:
         assert self.steps is not None, "a network puts its inputs on the grid"

@@ -20,7 +20,7 @@ from jsnn._math import (
     whole_steps,
     whole_steps_array,
 )
-from jsnn.inputs._common import Cells, Prepared, Target, with_arrays
+from jsnn.inputs._common import Cells, Prepared, Target, check_grid, put_on_grid, with_arrays
 
 
 class SpikeList(eqx.Module):
@@ -45,6 +45,7 @@ class SpikeList(eqx.Module):
     target: str = eqx.field(static=True)
     receptor: str | None = eqx.field(static=True)
     delay: float = eqx.field(static=True)
+    dt: float | None = eqx.field(static=True)  # of the steps
 
     def __init__(
         self,
@@ -69,12 +70,13 @@ class SpikeList(eqx.Module):
         weight = as_real(weight)
         check_cells("weight", weight, times.size)
         order = np.argsort(times, kind="stable")
-        self.times, self.steps = times[order], None
+        self.times, self.steps, self.dt = times[order], None, None
         self.cells = jnp.asarray(cells[order], jnp.int32)
         self.weight = weight[order] if weight.ndim else weight
         self.target, self.receptor, self.delay = target, receptor, plain(delay)
 
     def checked(self, dt: float, n: int) -> "SpikeList":
+        check_grid(self, dt)
         whole_steps("delay", self.delay, dt)
         self = with_arrays(self, "weight")
         check_cells("weight", self.weight, self.cells.shape[0])
@@ -87,10 +89,7 @@ class SpikeList(eqx.Module):
         """The same with its times as steps, in double precision: float32 would lose late ones."""
         if self.times is None:
             return self
-        steps = jnp.asarray(whole_steps_array("times", self.times, dt, least=1), jnp.int32)
-        return eqx.tree_at(
-            lambda s: (s.times, s.steps), self, (None, steps), is_leaf=lambda x: x is None
-        )
+        return put_on_grid(self, whole_steps_array("times", self.times, dt, least=1), dt)
 
     def prepare(self, dt: float, target: Target) -> Prepared:
         assert self.steps is not None, "a network puts its inputs on the grid"
