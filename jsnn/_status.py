@@ -119,7 +119,7 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
                 f"state is of another network or precision: {what} is {found[1]} {found[0]}, and "
                 f"this network's {wanted[1]} {wanted[0]}"
             )
-    _check_clock(state, steps)
+    _check_clock(network, state, steps)
     return replace(state, counted=network.counted)
 
 
@@ -127,19 +127,22 @@ def _kind(value: Any) -> tuple[tuple[int, ...], Any]:
     return np.shape(value), getattr(value, "dtype", type(value))
 
 
-def _check_clock(state: State, steps: int) -> None:
+def _check_clock(network: Network, state: State, steps: int) -> None:
     """Raise unless the step of a state is one that can be, and nothing in it is of a later one."""
-    if (done := concrete(state.step)) is None:
+    done, most = concrete(state.step), network.most_steps
+    if steps > most:
+        raise ValueError(f"{steps} steps are more than {most}, as far as steps are counted")
+    if done is None:
         return
     if done < 0:
         raise ValueError(
             f"state is at step {done}, and steps are counted from 0; give a state of "
             "network.init(key) or of a solution"
         )
-    if int(done) + steps >= NEVER:
+    if int(done) + steps > most:
         raise ValueError(
-            f"{steps} steps after the {done} of this state are more than {NEVER - 1}, as far as "
-            "steps are counted; give less, or a new state"
+            f"{steps} steps after the {done} of this state are more than {most}, as far as steps "
+            "are counted; give less, or a new state"
         )
     for name, own in state.releases.items():
         last = concrete(own.last)
@@ -175,8 +178,14 @@ def raise_if_failed(network: Network, state: State) -> None:
                     f"{bad.size} such cells) by t={(step + 1) * network.dt:g} ms; a smaller dt, "
                     "another solver, or smaller weights may help"
                 )
+        if not 0 <= int(state.step) <= network.most_steps:
+            raise ValueError(
+                f"a call at t={step * network.dt:g} ms went beyond {network.most_steps} steps, as "
+                "far as they are counted; begin anew with network.init(key)"
+            )
         raise FloatingPointError(
-            f"population {name!r}: a state was not finite at t={(step + 1) * network.dt:g} ms"
+            f"population {name!r}: by t={(step + 1) * network.dt:g} ms a state was not finite, or "
+            f"a parameter of {name!r}, or of what acts on it, was out of its range"
         )
     exchange, relaxation = network.exchange, state.relaxation
     if relaxation is not None and int(relaxation.failed) != NEVER:
@@ -194,12 +203,13 @@ def raise_if_failed(network: Network, state: State) -> None:
             raise ValueError(
                 f"projection {own.name!r}: the update at t={step * network.dt:g} ms had no room "
                 f"for its new synapses; give Growing(..., capacity={2 * _room(own, state)}) or more"
+                " (or, inside jit, a parameter was out of its range)"
             )
     for name in network.inputs:
         step = int(state.status[f"input/{name}"])
         if step != NEVER:
             raise ValueError(
                 f"input {name!r}: at t={step * network.dt:g} ms its rate was above its max_rate, "
-                "negative, or not a number, or it was lowered after it was given; give a "
-                "higher max_rate"
+                "negative, or not a number, or it was lowered after it was given, or another "
+                "parameter was out of its range; give a higher max_rate"
             )

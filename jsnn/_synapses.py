@@ -15,6 +15,7 @@ from jsnn._divide import Split, split_edges
 from jsnn._math import (
     as_real,
     check_number,
+    doubt,
     filled,
     real_dtype,
     remade,
@@ -72,7 +73,9 @@ class Synapses(eqx.Module):
             raise ValueError(
                 f"weight has shape {self.weight.shape}; give a scalar or ({self.edges.n_edges},)"
             )
-        if not isinstance(self.weight, Tracer):
+        if isinstance(self.weight, Tracer):
+            doubt(lambda weight: ~jnp.isfinite(weight), self.weight)
+        else:
             with jax.ensure_compile_time_eval():  # inside `jit` too
                 if not jnp.all(jnp.isfinite(self.weight)):
                     raise ValueError("weight is not finite; give finite numbers")
@@ -303,7 +306,10 @@ class Synapses(eqx.Module):
 
 def check_sign(population: Population, receptor: str, weight: Array) -> None:
     """Raise for a negative weight where it has to be positive."""
-    if isinstance(weight, Tracer) or not population.wants_positive(receptor):
+    if not population.wants_positive(receptor):
+        return
+    if isinstance(weight, Tracer):
+        doubt(lambda weight: weight < 0, weight)
         return
     with jax.ensure_compile_time_eval():
         least = float(jnp.min(weight, initial=0.0))  # on their device: they may be many

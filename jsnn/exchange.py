@@ -96,7 +96,7 @@ Exchange = Joint | WaveformRelaxation
 
 class Relaxation(eqx.Module):
     """Of a network with waveform relaxation: the waveforms of the window, and what its rounds came
-    to so far.
+    to so far, as long as int32 holds their number.
 
     `waves` are by population `[steps, order + 1, n]`: for each step, the polynomial in the part of
     the step that is over, of the sum over partners of conductance times membrane (pA). `windows`
@@ -135,10 +135,11 @@ class Relaxation(eqx.Module):
         last of them changed."""
         waves, iterations, residual = window
         wrong = (iterations > 0) & ~(residual <= tol) if tol is not None else jnp.asarray(False)
+        fits = self.iterations <= NEVER - iterations  # else both stand still
         return Relaxation(
             {**self.waves, **waves},
-            self.windows + 1,
-            self.iterations + iterations,
+            self.windows + fits,
+            self.iterations + jnp.where(fits, iterations, 0),
             jnp.maximum(self.residual, residual),
             jnp.minimum(self.failed, jnp.where(wrong, step, NEVER)),
         )

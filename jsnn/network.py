@@ -26,6 +26,7 @@ from jsnn._math import (
     check_key,
     check_scalar,
     concrete,
+    gathered,
     named,
     real_dtype,
     shortened,
@@ -49,6 +50,7 @@ from jsnn.state import (
     State,
     Steps,
     check_steps,
+    look_at_doubts,
     look_at_inputs,
     look_at_states,
 )
@@ -185,10 +187,28 @@ class Network(eqx.Module):
                 "know of; give exchange=Joint()"
             )
 
-    def _checked_parts(self) -> Parts:
-        return checked_parts(
-            *(self.populations, self.inputs, self.synapses, self.couplings, self.slow, self.dt)
-        )
+    def _checked_parts(self, doubts: dict[str, list[Array]] | None = None) -> Parts:
+        parts = self.populations, self.inputs, self.synapses, self.couplings, self.slow
+        return checked_parts(*parts, self.dt, doubts)
+
+    def doubted(self, state: State, steps: int) -> State:
+        """A state before so many steps, whose status tells what nobody could raise, since it is
+        traced: parameters that are out of their range, and a clock that would run over."""
+        wrong: dict[str, list[Array]] = {}
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(self)):
+            self._checked_parts(wrong)
+        if isinstance(state.step, Tracer):
+            full = (state.step < 0) | (state.step > self.most_steps - steps)
+            for name in self.populations:
+                wrong.setdefault(name, []).append(full)
+        return replace(state, status=look_at_doubts(state.status, wrong, state.step))
+
+    @property
+    def most_steps(self) -> int:
+        """How far steps are counted: what the last of them send arrives at one that int32 holds."""
+        delays = [own.max_delay for own in self.synapses.values()]
+        delays += [own.slots for own in self.slow.values()]
+        return NEVER - 1 - _LONGEST_BLOCK - max(delays, default=0)
 
     @property
     def block(self) -> int:
@@ -255,10 +275,11 @@ class Network(eqx.Module):
         """The state before the first step. The key serves initial values and inputs."""
         check_key(key)
         draw_key, run_key = (jax.random.fold_in(key, i) for i in range(2))
-        populations = {
-            name: population.init(jax.random.fold_in(draw_key, zlib.crc32(name.encode())))
-            for name, population in self.populations.items()
-        }
+        populations, doubts = {}, {}
+        for name, population in self.populations.items():
+            own = jax.random.fold_in(draw_key, zlib.crc32(name.encode()))
+            with gathered(doubts.setdefault(name, [])):
+                populations[name] = population.init(own)
         real, onto = real_dtype(), {name: {} for name in self.populations}
         for name, own in self.slow.items():
             target = own.parts[1][0]
@@ -277,6 +298,7 @@ class Network(eqx.Module):
         # Each in memory of its own: who donates a state donates no buffer twice
         status = {label: jnp.asarray(np.int32(NEVER)) for label in self.labels}
         start = jnp.zeros((), jnp.int32)
+        status = look_at_doubts(status, doubts, start)
         return State(
             *(start, key_words(run_key), populations, buffers, releases, status),
             self.begin_relaxation(),
@@ -333,6 +355,7 @@ class Network(eqx.Module):
         if coefficients is None:
             coefficients = self.prepare()
         check_steps("coefficients are", coefficients.steps.dt, self.dt)
+        state = self.doubted(state, 1)
         n, step = state.step, state.step
         if self.rewiring is not None:
             due = step % self.rewiring.steps(self.dt) == 0

@@ -1,5 +1,7 @@
 """What evolves in a network, and what its parameters are turned into before it does."""
 
+import functools
+import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -26,7 +28,10 @@ class State(eqx.Module):
     number, of others as the sum of their amounts; `releases` what the synapses of those with
     short-term plasticity remember; `status` tells the first step at which each input
     (`"input/name"`) failed, and for each population the step at which a state was found that is not
-    finite (it is looked for every 64 steps, and at the end of a call), or `NEVER`; `signals` what
+    finite (it is looked for every 64 steps, and at the end of a call), or `NEVER`. Where parameters
+    are traced, it is also the step before which one was found out of its range, of the population
+    itself or of what acts on it, and where the step is, that of a call that would go beyond what
+    can be counted. `signals` are what
     the sources of slow currents have sent of late, `[slots, n]` for each coupling; `edges` the
     synapses of projections that grow, whose status (`"projection/name"`) is the first update that
     had no room. All of it is counted in steps of `dt` ms: clock, refractory times, what is under
@@ -79,6 +84,18 @@ def check_steps(what: str, found: float, dt: float) -> None:
             "refractory times, spikes under way and releases are counted in its steps; give what "
             "a network of the same dt made, or begin with network.init(key)"
         )
+
+
+def look_at_doubts(
+    status: Mapping[str, Array], wrong: Mapping[str, list[Array]], step: Array
+) -> dict[str, Array]:
+    """The status, with this step for what is wrong already before it, by its label."""
+    new = dict(status)
+    for label, found in wrong.items():
+        if found:
+            now = functools.reduce(operator.or_, found) & (new[label] == NEVER)
+            new[label] = jnp.where(now, step, new[label])
+    return new
 
 
 def look_at_states(

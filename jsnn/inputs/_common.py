@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jsnn._math import as_real, check_number, is_same_dt
+from jsnn._math import NEVER, as_real, check_number, is_same_dt, whole_steps
 from jsnn._random import TILE
 
 
@@ -35,7 +35,13 @@ def check_grid(source: Any, dt: float) -> None:
 
 
 def put_on_grid(source: Any, steps: np.ndarray, dt: float) -> Any:
-    """An input with its times as steps of dt."""
+    """An input with its times as steps of dt; raises for what its delay moves beyond int32."""
+    delay = whole_steps("delay", source.delay, dt)
+    if steps.size and int(steps.max()) + delay >= NEVER:
+        raise ValueError(
+            f"times up to {steps.max() * dt:g} ms and delay={source.delay:g} ms are together more "
+            f"than {NEVER - 1} steps of dt={dt:g} ms, as far as steps are counted; give less"
+        )
     made = eqx.tree_at(
         lambda s: (s.times, s.steps),
         source,

@@ -15,6 +15,7 @@ from jsnn._math import (
     check_cells,
     check_number,
     concrete,
+    doubt,
     known,
     plain,
     whole_steps,
@@ -81,7 +82,9 @@ class SpikeList(eqx.Module):
         self = with_arrays(self, "weight")
         check_cells("weight", self.weight, self.cells.shape[0])
         cells = concrete(self.cells)
-        if cells is not None and cells.size and not (0 <= cells.min() and cells.max() < n):
+        if cells is None:
+            doubt(lambda cells: (cells < 0) | (cells >= n), self.cells)
+        elif cells.size and not (0 <= cells.min() and cells.max() < n):
             raise ValueError(f"cells holds {cells.min()}..{cells.max()}; give 0..{n - 1}")
         return self
 

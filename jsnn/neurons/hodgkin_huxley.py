@@ -15,6 +15,7 @@ from jsnn._math import (
     check_name,
     check_number,
     concrete,
+    doubt,
     inverse_exprel,
     shortened,
 )
@@ -47,7 +48,9 @@ class Linoid(eqx.Module):
     def __init__(self, a: ArrayLike, v_0: ArrayLike, s: ArrayLike):
         self.a, self.v_0, self.s = _kinetics(a, v_0, s, low=None)
         known = concrete(self.a * self.s)
-        if known is not None and np.any(known < 0):
+        if known is None:
+            doubt(lambda a, s: a * s < 0, self.a, self.s)
+        elif np.any(known < 0):
             raise ValueError(f"a={a} and s={s} make a negative rate; give them the same sign")
 
     def __call__(self, v: Array) -> Array:
@@ -307,6 +310,8 @@ def _kinetics(
     check_number("v_0", v_0)
     check_number("s", s)
     slope = concrete(s)
-    if slope is not None and np.any(slope == 0):
+    if slope is None:
+        doubt(lambda slope: slope == 0, s)
+    elif np.any(slope == 0):
         raise ValueError(f"s={s} is 0; give the mV in which the rate grows e-fold")
     return as_real(a), as_real(v_0), as_real(s)
