@@ -1,5 +1,6 @@
 """A block of steps without communication, and the delivery of its spikes."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -227,8 +228,16 @@ def block(
         lambda: look_at_states(status, populations, end - 1),
         lambda: status,
     )
-    evolved = (populations, waiting, releases, status, relaxation, signals)
-    state = State(end, state.key, *evolved, state.edges, state.counted)
+    state = replace(
+        state,
+        step=end,
+        populations=populations,
+        buffers=waiting,
+        releases=releases,
+        status=status,
+        relaxation=relaxation,
+        signals=signals,
+    )
     return state, buffers, counts, weights
 
 

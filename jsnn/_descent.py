@@ -11,7 +11,7 @@ import optax
 from jax import Array, lax
 
 from jsnn._coordinates import Coordinates, Free_
-from jsnn._math import real_dtype, shortened
+from jsnn._math import NEVER, real_dtype, shortened
 from jsnn._simulate import COMPILER_OPTIONS
 
 Loss = Callable[[Any, Array], Any]
@@ -58,6 +58,9 @@ class Problem(eqx.Module):
         """The loss, and the numbers beside it."""
         found = self.loss(self.coordinates.values(free), key)
         value, more = found if isinstance(found, tuple) and len(found) == 2 else (found, {})
+        if isinstance(more, dict) and "status" in more:
+            rest = {name: own for name, own in more.items() if name != "status"}
+            value, more = _unless_failed(value, more["status"]), rest
         if not isinstance(more, dict) or "loss" in more:
             raise TypeError(
                 f"loss gives {shortened(more)} beside its value; give a dictionary of numbers, "
@@ -150,6 +153,19 @@ def _differentiated_forward(function: Callable) -> Callable:
 
 def _where(condition: Array, a: Any, b: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), a, b)
+
+
+def _unless_failed(value: Any, status: Any) -> Array:
+    """A loss, and NaN where the status beside it tells of a failure."""
+    value = _number("loss", value)
+    for step in jax.tree.leaves(status):
+        if not jnp.issubdtype(jnp.result_type(step), jnp.integer):
+            raise TypeError(
+                f"loss gives status={shortened(status)} beside its value; give steps, as "
+                "`simulate` does, or name it otherwise"
+            )
+        value = jnp.where(jnp.any(step < NEVER), jnp.nan, value)
+    return value
 
 
 def _number(name: str, value: Any) -> Array:

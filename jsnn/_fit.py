@@ -90,7 +90,9 @@ def fit(
     **Arguments:**
 
     - `loss`: of `(parameters, key)`, with the structure of `start`: one real number, or that and a
-      dictionary of further numbers to be kept in the history. Update k gets `fold_in(key, k)`. It
+      dictionary of further numbers to be kept in the history. There, `"status"` is not kept: give
+      that of a `Solution` (or several), and a loss whose run failed, or had parameters out of their
+      range, is taken as one that is not finite. Update k gets `fold_in(key, k)`. It
       is compiled: what is large and not to be trained (a network with its synapses) belongs into
       `start`, where it is an argument, rather than into the function, where it is a constant.
     - `start`: any pytree: a number, a dictionary, an `eqx.Module` such as a whole network.

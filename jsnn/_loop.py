@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array, lax
 
 from jsnn._divide import AXIS
+from jsnn._math import NEVER, real_dtype
 from jsnn._reverse import differentiable
 from jsnn._walk import Carry, Given, Where, blocks, narrow, structure, wide
 from jsnn.delivery import EventDriven, Rows, SegmentSum
@@ -51,12 +52,11 @@ def all_steps(
     }
     given = Given(state, coefficients, rows, network.inputs, structure(network), phase)
     state, buffers, counts = _blocks(network, record, where, given, steps, buffers, counts)
-    counts = {name: jnp.sum(own) for name, own in counts.items()}
+    counts = totals(counts, axis)
     if not isinstance(steps, int) or steps:
         status = look_at_states(state.status, state.populations, state.step - 1)
         state = replace(state, status=status)
     if axis is not None:
-        counts = lax.psum(counts, axis)
         status = lax.pmin(state.status, axis)
         releases = jax.tree.map(lambda leaf: leaf[None], state.releases)
         state = replace(state, releases=releases, status=status)
@@ -65,6 +65,17 @@ def all_steps(
             for name, own in buffers.items()
         }
     return state, buffers, counts
+
+
+def totals(counts: dict[str, Array], axis: str | None = None) -> dict[str, Array]:
+    """The sums of counts, over all devices of an axis; `NEVER` for more than int32 holds."""
+    about = {name: jnp.sum(own.astype(real_dtype())) for name, own in counts.items()}
+    sums = {name: jnp.sum(own) for name, own in counts.items()}
+    if axis is not None:
+        sums, about = lax.psum((sums, about), axis)
+    # Once round, a sum is negative; what comes round again is about twice that
+    full = {name: (own < 0) | (about[name] > 1.5 * 2**31) for name, own in sums.items()}
+    return {name: jnp.where(full[name], NEVER, own) for name, own in sums.items()}
 
 
 def _blocks(

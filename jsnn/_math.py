@@ -2,7 +2,9 @@
 
 import contextlib
 import inspect
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import equinox as eqx
@@ -131,12 +133,35 @@ def concrete(value: Any) -> np.ndarray | None:
         return None
 
 
+_doubts: ContextVar[list[Array] | None] = ContextVar("doubts", default=None)
+
+
+@contextlib.contextmanager
+def gathered(doubts: list[Array] | None) -> Iterator[None]:
+    """What checks inside cannot tell, as it is traced, is added to a list: booleans, true where it
+    is wrong. They are for the trace in which it is done; nothing is kept."""
+    before = _doubts.set(doubts)
+    try:
+        yield
+    finally:
+        _doubts.reset(before)
+
+
+def doubt(wrong: Callable[..., Any], *values: Any) -> None:
+    """What a check does about traced numbers: nothing, or add to those that are gathered whether
+    any of them are wrong."""
+    doubts = _doubts.get()
+    if doubts is not None:
+        doubts.append(jnp.any(wrong(*(lax.stop_gradient(jnp.asarray(value)) for value in values))))
+
+
 def check_number(
     name: str, value: Any, *, low: float | None = None, strict: bool = False, finite: bool = True
 ) -> None:
     """Raise unless every element is a finite number, at least `low` (above it if `strict`)."""
     array = _numbers(name, value)
     if array is None:
+        doubt(lambda x: ~_fits(x, low, strict, finite), value)
         return
     if np.any(np.isnan(array)) or (finite and not np.all(np.isfinite(array))):
         raise ValueError(f"{name}={_show(array)} is not finite; give finite numbers")
@@ -148,6 +173,14 @@ def check_number(
         raise ValueError(f"{name}={_show(array[()])} must be above {low:g}")
     if not strict and not np.all(array >= low):
         raise ValueError(f"{name}={_show(array[()])} must be at least {low:g}")
+
+
+def _fits(x: Array, low: float | None, strict: bool, finite: bool) -> Array:
+    """What `check_number` asks, of traced numbers."""
+    fits = jnp.isfinite(x) if finite else ~jnp.isnan(x)
+    if low is not None:
+        fits &= x > low if strict else x >= low
+    return fits
 
 
 def check_parameter(name: str, value: Any, *, low: float | None = None, strict: bool = False):
@@ -163,7 +196,10 @@ def check_threshold(name: str, value: Any) -> None:
     if is_distribution(value):
         return
     check_number(name, value, finite=False)
-    if (array := _numbers(name, value)) is not None and np.any(array == -np.inf):
+    array = _numbers(name, value)
+    if array is None:
+        doubt(lambda x: x == -jnp.inf, value)
+    elif np.any(array == -np.inf):
         raise ValueError(
             f"{name}={_show(array)}: give finite numbers, or infinity for no threshold"
         )
@@ -172,16 +208,21 @@ def check_threshold(name: str, value: Any) -> None:
 def check_below(low: str, a: Any, high: str, b: Any, *, strict: bool = True, why: str = "") -> None:
     """Raise unless each element of a is below that of b (at most, unless `strict`)."""
     known = concrete(a), concrete(b)
-    if known[0] is None or known[1] is None:
-        return
+    shapes = [
+        jnp.asarray(value).shape if array is None else array.shape
+        for value, array in zip((a, b), known, strict=True)
+    ]
     try:
-        fine = np.all(known[0] < known[1] if strict else known[0] <= known[1])
+        np.broadcast_shapes(*shapes)
     except ValueError:
         raise ValueError(
-            f"{low} has shape {known[0].shape} and {high} {known[1].shape}; give scalars or arrays "
-            "of one length"
+            f"{low} has shape {shapes[0]} and {high} {shapes[1]}; give scalars or arrays of one "
+            "length"
         ) from None
-    if not fine:
+    if known[0] is None or known[1] is None:
+        doubt(lambda x, y: ~(x < y if strict else x <= y), a, b)
+        return
+    if not np.all(known[0] < known[1] if strict else known[0] <= known[1]):
         raise ValueError(
             f"{low}={_show(known[0])} must be {'below' if strict else 'at most'} "
             f"{high}={_show(known[1])}{why}"
@@ -313,6 +354,23 @@ def whole_steps_array(name: str, times: Any, dt: float, *, least: int = 0) -> np
     return whole.astype(np.int64)
 
 
+def is_same_dt(a: float, b: float) -> bool:
+    """Whether steps are the same but for rounding, as those of 0.3 / 3 and of 0.1 are."""
+    return math.isclose(a, b, rel_tol=1e-6)
+
+
+def doubt_whole_steps(times: Any, dt: float) -> None:
+    """What `whole_steps_array` asks, of traced times."""
+
+    def wrong(times: Array) -> Array:
+        steps = times / dt
+        off = jnp.abs(steps - jnp.rint(steps))
+        rounding = 4 * jnp.finfo(steps.dtype).eps * steps
+        return ~((off <= jnp.maximum(_GRID, rounding)) & (steps < NEVER - 1))
+
+    doubt(wrong, times)
+
+
 @contextlib.contextmanager
 def named(what: str) -> Iterator[None]:
     """Errors about what is given, raised inside, tell whose they are."""
@@ -328,11 +386,11 @@ def named(what: str) -> Iterator[None]:
 
 def filled(value: ArrayLike, n: int) -> Array:
     """`[n]` numbers from one or from `[n]`. What is known is made by NumPy: JAX compiles a program
-    for every length of a constant."""
+    for every length of a constant; and in memory of its own, so that it can be donated."""
     known = concrete(value)
     if known is None:
         return jnp.broadcast_to(jnp.asarray(value), (n,))
-    return jnp.asarray(np.broadcast_to(known, (n,)), jnp.result_type(value))
+    return jnp.asarray(np.array(np.broadcast_to(known, (n,))), jnp.result_type(value))
 
 
 def check_name(kind: str, name: object) -> None:

@@ -1,10 +1,13 @@
 """Looking at the parts of a network: whether they are what they have to be, and fit each other."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
+from jax import Array
+
 from jsnn._external import Input, SpikeInput
-from jsnn._math import check_name, named, shortened
+from jsnn._math import check_name, gathered, named, shortened
 from jsnn._slow import SlowCurrents
 from jsnn._synapses import Synapses, check_sign
 from jsnn.coupling import Coupling, Junctions
@@ -60,21 +63,32 @@ def checked_parts(
     couplings: Mapping[str, Junctions],
     slow: Mapping[str, SlowCurrents],
     dt: float,
+    doubts: dict[str, list[Array]] | None = None,
 ) -> Parts:
     """The parts of a network, with their parameters as arrays of the working precision; raises for
-    what is wrong with them."""
+    what is wrong with them. Of what is traced, `doubts` get whether it is, by what has a status:
+    population, input or growing projection, and of what has none, the population it acts on."""
     made: Parts = ({}, {}, {}, {}, {})
+
+    def of(label: str) -> AbstractContextManager[None]:
+        return gathered(None if doubts is None else doubts.setdefault(label, []))
+
     for name, population in populations.items():
-        with named(f"population {name!r}"):
+        with named(f"population {name!r}"), of(name):
             made[0][name] = population.checked(dt)
     for name, source in inputs.items():
-        made[1][name] = _checked_input(f"input {name!r}", source, populations, dt)
+        with of(f"input/{name}"):
+            made[1][name] = _checked_input(f"input {name!r}", source, populations, dt)
     for name, own in synapses.items():
-        with named(f"projection {name!r}"):
+        grown = own.grown
+        with (
+            named(f"projection {name!r}"),
+            of(own.post[0] if grown is None else f"projection/{grown.projection}"),
+        ):
             made[2][name] = own.checked(populations[own.post[0]])
     for place, own_couplings in ((made[3], couplings), (made[4], slow)):
         for name, own in own_couplings.items():
-            with named(f"coupling {name!r}"):
+            with named(f"coupling {name!r}"), of(own.parts[1][0]):
                 place[name] = own.checked()  # pyright: ignore[reportArgumentType]
     return made
 

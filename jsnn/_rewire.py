@@ -28,7 +28,7 @@ from jsnn.growth import Values, connected
 from jsnn.population import Population
 from jsnn.rewire import MOST_ROOM, ByDistance, Rewiring
 from jsnn.rewire import Growing as Rule
-from jsnn.state import NEVER, State
+from jsnn.state import NEVER, State, check_steps
 
 Part = tuple[str, int, int]  # a population, its first cell and its last (exclusive)
 _MORE = 4  # times the room: to compile anew takes as long as many updates of a large store
@@ -330,6 +330,7 @@ def edges_of(net: Parts, state: State | None) -> dict[str, Store]:
         return {}
     if not isinstance(state, State):
         raise TypeError(f"state={shortened(state)} is no state; give that of a solution")
+    check_steps("state is", state.dt, net.dt)
     wanted = {name for own in growing(net) for name in own.synapses}
     if wanted != set(state.edges):
         raise ValueError(

@@ -34,9 +34,13 @@ class Solution(eqx.Module):
     - `state`: the state after the last step, from which a run can go on.
     - `records`: by the names given to `record`.
     - `status`: by population and input the step at which it was found to fail, or `jsnn.NEVER`;
-      `"relaxation"`, where there is one, the first step of a window that did not converge.
-    - `stats`: numbers about the run; `simulate` counts the spikes of each population, and where
-      waveforms are relaxed, windows, iterations a window and the largest residual since the start.
+      `"relaxation"`, where there is one, the first step of a window that did not converge. What is
+      raised outside `jit` is told here inside: a parameter that is out of its range (by what it is
+      of, a population, an input or a growing projection; of other projections and of couplings by
+      the population they act on), and more steps than can be counted.
+    - `stats`: numbers about the run; `simulate` counts the spikes of each population (more than
+      that is `jsnn.NEVER`), and where waveforms are relaxed, windows, iterations a window and the
+      largest residual since the start.
     """
 
     state: State
@@ -88,7 +92,7 @@ def simulate(
         raise ValueError(f"steps={steps} is negative")
     network = network.checked()
     record, steps = check_record(network, record, int(steps)), int(steps)
-    state = check_state(network, state, steps)
+    state = network.doubted(check_state(network, state, steps), steps)
     adjoint = Backprop() if adjoint is None else adjoint
     if not isinstance(adjoint, Backprop):
         raise TypeError(f"adjoint={shortened(adjoint)}; give jsnn.adjoint.Backprop(...)")

@@ -11,7 +11,7 @@ from jsnn._math import concrete, real_dtype, shortened
 from jsnn._rewire import Grows, growing
 from jsnn.exchange import WaveformRelaxation
 from jsnn.network import Network
-from jsnn.state import NEVER, State
+from jsnn.state import NEVER, State, check_steps
 
 
 def check_state(network: Network, state: Any, steps: int = 0) -> State:
@@ -19,6 +19,7 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
     numbers. Raises unless it is one of this network, and can go on for so many steps."""
     if not isinstance(state, State):
         raise TypeError(f"state={shortened(state)} is no state; give network.init(key)")
+    check_steps("state is", state.dt, network.dt)
     releasing = {name: s for name, s in network.synapses.items() if not s.is_constant}
     grown = [name for name, own in network.synapses.items() if own.grown is not None]
     for what, names, own in (
@@ -34,7 +35,14 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
                 f"state is of another network: its {what} are {sorted(names)}, and this "
                 f"network's {sorted(own)}"
             )
-    leaves: dict[str, tuple[Any, Any]] = {}
+    whole = ((), np.dtype(np.int32))
+    leaves: dict[str, tuple[Any, Any]] = {
+        what: (_kind(value), whole)
+        for what, value in {
+            "step": state.step,
+            **{f"status of {name!r}": own for name, own in state.status.items()},
+        }.items()
+    }
     for name, population in network.populations.items():
         own = state.populations[name]
         values = dict(own.cell) | {
@@ -60,8 +68,7 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
         values |= own.slow
         for what, value in {**values, **counts, "refractory": own.refractory}.items():
             kind = real_dtype() if what in values else np.dtype(np.int32)
-            found = (np.shape(value), getattr(value, "dtype", type(value)))
-            leaves[f"{what!r} of population {name!r}"] = (found, ((population.n,), kind))
+            leaves[f"{what!r} of population {name!r}"] = (_kind(value), ((population.n,), kind))
     for name, slow in network.slow.items():
         found, n = state.signals[name], network.populations[slow.parts[0][0]].n
         leaves[f"signals of {name!r}"] = (
@@ -73,10 +80,8 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
         room = max(own.capacity, network.synapses[name].edges.n_edges)
         fresh = jax.eval_shape(partial(network.synapses[name].begin_store, room))
         for what, wanted in vars(fresh).items():
-            found = getattr(own, what)
-            leaves[f"{what} of the edges of {name!r}"] = tuple(
-                (np.shape(x), getattr(x, "dtype", type(x))) for x in (found, wanted)
-            )
+            kinds = _kind(getattr(own, what)), _kind(wanted)
+            leaves[f"{what} of the edges of {name!r}"] = kinds
     for name, synapses in network.synapses.items():
         wanted = (synapses.slots, network.populations[synapses.post[0]].n)
         buffer = state.buffers[name]
@@ -97,8 +102,7 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
             )
         for what, value in {**fresh.values, "last": fresh.last}.items():
             there = own.last if what == "last" else own.values[what]
-            kind = (np.shape(there), getattr(there, "dtype", type(there)))
-            leaves[f"{what!r} of the release of {name!r}"] = (kind, (value.shape, value.dtype))
+            leaves[f"{what!r} of the release of {name!r}"] = (_kind(there), _kind(value))
     fresh = network.begin_relaxation()
     if (fresh is None) != (state.relaxation is None):
         raise ValueError(
@@ -115,13 +119,39 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
                 f"state is of another network or precision: {what} is {found[1]} {found[0]}, and "
                 f"this network's {wanted[1]} {wanted[0]}"
             )
-    done = concrete(state.step)
-    if done is not None and int(np.max(done)) + steps >= NEVER:
-        raise ValueError(
-            f"{steps} steps after the {np.max(done)} of this state are more than {NEVER - 1}, as "
-            "far as steps are counted; give less, or a new state"
-        )
+    _check_clock(network, state, steps)
     return replace(state, counted=network.counted)
+
+
+def _kind(value: Any) -> tuple[tuple[int, ...], Any]:
+    return np.shape(value), getattr(value, "dtype", type(value))
+
+
+def _check_clock(network: Network, state: State, steps: int) -> None:
+    """Raise unless the step of a state is one that can be, and nothing in it is of a later one."""
+    done, most = concrete(state.step), network.most_steps
+    if steps > most:
+        raise ValueError(f"{steps} steps are more than {most}, as far as steps are counted")
+    if done is None:
+        return
+    if done < 0:
+        raise ValueError(
+            f"state is at step {done}, and steps are counted from 0; give a state of "
+            "network.init(key) or of a solution"
+        )
+    if int(done) + steps > most:
+        raise ValueError(
+            f"{steps} steps after the {done} of this state are more than {most}, as far as steps "
+            "are counted; give less, or a new state"
+        )
+    for name, own in state.releases.items():
+        last = concrete(own.last)
+        if last is not None and last.size and not -1 <= last.min() <= last.max() < done:
+            raise ValueError(
+                f"state is at step {done}, and the release of {name!r} remembers spikes of steps "
+                f"{last.min()} to {last.max()}; give a state as network.init(key) or a solution "
+                "has it"
+            )
 
 
 def _room(own: Grows, state: State) -> int:
@@ -148,8 +178,14 @@ def raise_if_failed(network: Network, state: State) -> None:
                     f"{bad.size} such cells) by t={(step + 1) * network.dt:g} ms; a smaller dt, "
                     "another solver, or smaller weights may help"
                 )
+        if not 0 <= int(state.step) <= network.most_steps:
+            raise ValueError(
+                f"a call at t={step * network.dt:g} ms went beyond {network.most_steps} steps, as "
+                "far as they are counted; begin anew with network.init(key)"
+            )
         raise FloatingPointError(
-            f"population {name!r}: a state was not finite at t={(step + 1) * network.dt:g} ms"
+            f"population {name!r}: by t={(step + 1) * network.dt:g} ms a state was not finite, or "
+            f"a parameter of {name!r}, or of what acts on it, was out of its range"
         )
     exchange, relaxation = network.exchange, state.relaxation
     if relaxation is not None and int(relaxation.failed) != NEVER:
@@ -167,12 +203,13 @@ def raise_if_failed(network: Network, state: State) -> None:
             raise ValueError(
                 f"projection {own.name!r}: the update at t={step * network.dt:g} ms had no room "
                 f"for its new synapses; give Growing(..., capacity={2 * _room(own, state)}) or more"
+                " (or, inside jit, a parameter was out of its range)"
             )
     for name in network.inputs:
         step = int(state.status[f"input/{name}"])
         if step != NEVER:
             raise ValueError(
                 f"input {name!r}: at t={step * network.dt:g} ms its rate was above its max_rate, "
-                "negative, or not a number, or it was lowered after it was given; give a "
-                "higher max_rate"
+                "negative, or not a number, or it was lowered after it was given, or another "
+                "parameter was out of its range; give a higher max_rate"
             )

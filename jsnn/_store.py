@@ -110,7 +110,8 @@ def store_of(edges: Edges, weight: Array | None, delay: Array | None, capacity: 
     """A store with the edges of a network at the start."""
     cells, degrees = jnp.arange(edges.n_pre, dtype=jnp.int32), jnp.diff(edges.row_ptr)
     pre = jnp.repeat(cells, degrees, total_repeat_length=edges.n_edges)
-    return Store(pre, edges.post, edges.row_ptr, weight, delay).grown(capacity)
+    row_ptr = jnp.array(edges.row_ptr)  # the network's stays its own, where a state is donated
+    return Store(pre, edges.post, row_ptr, weight, delay).grown(capacity)
 
 
 def n_bytes(capacity: int, n_post: int, own_weights: bool, own_delays: bool) -> float:

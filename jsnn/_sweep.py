@@ -74,7 +74,8 @@ def sweep(
 
     `simulate` raises nothing inside a batch; it returns a status. So let the function return it:
     every integer under the name `status`, in a dictionary or a `Solution`, is the step at which a
-    point failed, or `jsnn.NEVER`. Without it, a point that failed looks like any other. Raises
+    point failed, or `jsnn.NEVER`: parameters that are out of their range, too, which a batch cannot
+    raise either. Without it, a point that failed looks like any other. Raises
     `FloatingPointError` (of an input, a projection or a relaxation `ValueError`) at the end of the
     batch in which points failed, and names them. With `keep_failed`, they are in `failed`, and
     their real numbers are NaN.
@@ -111,7 +112,8 @@ def sweep(
                 results = [np.zeros((points.n, *leaf.shape[1:]), leaf.dtype) for leaf in own]
             for whole, leaf in zip(results, own, strict=True):
                 whole[index] = leaf
-            failed[index] = _look(points, index, jax.tree.unflatten(structure, own), keep_failed)
+            seen = jax.tree.unflatten(structure, own)
+            failed[index] = _look(function, points, index, seen, keep_failed)
             bar.update(index.size)
             check()
     assert results is not None
@@ -223,9 +225,11 @@ def _compiled(trace: ClosedJaxpr, points: Points, batch: int, among: list[Any]) 
         return program.lower(consts, example).compile(), consts
 
 
-def _look(points: Points, index: np.ndarray, made: Any, keep: bool) -> np.ndarray:
+def _look(
+    function: Callable[..., Any], points: Points, index: np.ndarray, made: Any, keep: bool
+) -> np.ndarray:
     """Which of the points failed by their status `[k]`; raises for them unless they are kept."""
-    failed, first = np.zeros(index.size, bool), ""
+    failed, first, reason = np.zeros(index.size, bool), "", ""
     label, step = "", NEVER
     for path, leaf in jax.tree.leaves_with_path(made):
         words = _words(path)
@@ -235,16 +239,32 @@ def _look(points: Points, index: np.ndarray, made: Any, keep: bool) -> np.ndarra
         if not failed.any() and np.any(steps < NEVER):
             place = int(np.argmax(steps < NEVER))
             first, label, step = points.label(index[place]), words[-1], int(steps[place])
+            reason = "" if keep else _reason(function, points, int(index[place]))
         failed |= steps < NEVER
     if keep or not failed.any():
         return failed
     apart = "/" in label or label == "relaxation"
     what = label if apart else f"population {label!r}"
+    more = reason or "jsnn.run says more of one by itself"
     message = (
         f"{np.sum(failed)} of the {index.size} points of a batch failed, at {first} {what} by step "
-        f"{step}; jsnn.run says more of one by itself, and keep_failed=True goes on"
+        f"{step}; {more}, and keep_failed=True goes on"
     )
     raise (ValueError if apart else FloatingPointError)(message)
+
+
+def _reason(function: Callable[..., Any], points: Points, place: int) -> str:
+    """What the checks of a network say to the numbers of a point, which in the batch they could not
+    see; nothing where the function computes parameters with JAX. It is traced, not run."""
+    leaves = points.take(np.asarray([place]))
+    leaves = [leaf[0] if own else leaf for leaf, own in zip(leaves, points.vary, strict=True)]
+    try:
+        jax.make_jaxpr(lambda: function(**points.arguments(leaves)))()
+    except ValueError as error:
+        return str(error)
+    except Exception:  # a function need not take NumPy's numbers
+        return ""
+    return ""
 
 
 def _check_flags(**flags: Any) -> None:

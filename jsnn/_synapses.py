@@ -15,6 +15,7 @@ from jsnn._divide import Split, split_edges
 from jsnn._math import (
     as_real,
     check_number,
+    doubt,
     extremes,
     filled,
     real_dtype,
@@ -73,9 +74,10 @@ class Synapses(eqx.Module):
             raise ValueError(
                 f"weight has shape {self.weight.shape}; give a scalar or ({self.edges.n_edges},)"
             )
-        if not isinstance(self.weight, Tracer):
-            if not np.all(np.isfinite(extremes(self.weight))):
-                raise ValueError("weight is not finite; give finite numbers")
+        if isinstance(self.weight, Tracer):
+            doubt(lambda weight: ~jnp.isfinite(weight), self.weight)
+        elif not np.all(np.isfinite(extremes(self.weight))):
+            raise ValueError("weight is not finite; give finite numbers")
         check_sign(target, self.receptor, self.weight)
         if isinstance(self.delay, Interpolated):
             own = remade(self.delay)
@@ -308,7 +310,10 @@ class Synapses(eqx.Module):
 def check_sign(population: Population, receptor: str, weight: Array) -> None:
     """Raise for a weight of the sign that its receptor does not take."""
     sign = population.weight_sign(receptor)
-    if isinstance(weight, Tracer) or sign is None:
+    if sign is None:
+        return
+    if isinstance(weight, Tracer):
+        doubt(lambda weight: sign * weight < 0, weight)
         return
     least, most = extremes(weight)
     worst = least if sign > 0 else most

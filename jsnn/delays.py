@@ -43,8 +43,9 @@ class Interpolated(eqx.Module):
         if self.max <= self.min:
             raise ValueError(f"max={self.max:g} ms must be above min={self.min:g} ms")
         if not is_distribution(delay):
-            check_number("delay", delay, low=0.0)
-            known, delay = concrete(delay), jnp.asarray(delay, real_dtype())
+            known = concrete(delay)
+            check_number("delay", delay, low=None if known is None else 0.0)
+            delay = jnp.asarray(delay, real_dtype())
             if known is not None and np.any((known < self.min - 1e-6) | (known > self.max + 1e-6)):
                 raise ValueError(
                     f"delay={known.min():g} to {known.max():g} ms is not between min={self.min:g} "

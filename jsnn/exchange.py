@@ -100,7 +100,7 @@ Exchange = Joint | WaveformRelaxation
 
 class Relaxation(eqx.Module):
     """Of a network with waveform relaxation: the waveforms of the window, and what its rounds came
-    to so far.
+    to so far, as long as int32 holds their number.
 
     `waves` are by population `[steps, order + 1, n]`: for each step, the polynomial in the part of
     the step that is over, of the sum over partners of conductance times membrane (pA). `windows`
@@ -118,9 +118,9 @@ class Relaxation(eqx.Module):
     def begin(cls, exchange: WaveformRelaxation, n: Mapping[str, int], dt: float) -> "Relaxation":
         shape = (exchange.window(dt), exchange.order + 1)
         waves = {name: as_array(np.zeros((*shape, m), real_dtype())) for name, m in n.items()}
-        none = jnp.asarray(np.int32(0))
+        windows, iterations = (jnp.asarray(np.int32(0)) for _ in range(2))
         zero = jnp.asarray(np.zeros((), real_dtype()))
-        return cls(waves, none, none, zero, jnp.asarray(np.int32(NEVER)))
+        return cls(waves, windows, iterations, zero, jnp.asarray(np.int32(NEVER)))
 
     def stats(self) -> dict[str, Array]:
         """Windows, iterations in each, and the largest residual (mV)."""
@@ -139,10 +139,11 @@ class Relaxation(eqx.Module):
         last of them changed."""
         waves, iterations, residual = window
         wrong = (iterations > 0) & ~(residual <= tol) if tol is not None else jnp.asarray(False)
+        fits = self.iterations <= NEVER - iterations  # else both stand still
         return Relaxation(
             {**self.waves, **waves},
-            self.windows + 1,
-            self.iterations + iterations,
+            self.windows + fits,
+            self.iterations + jnp.where(fits, iterations, 0),
             jnp.maximum(self.residual, residual),
             jnp.minimum(self.failed, jnp.where(wrong, step, NEVER)),
         )

@@ -30,6 +30,7 @@ from jsnn._math import (
     check_name,
     check_parameter,
     concrete,
+    doubt,
     exprel,
     filled,
     real_dtype,
@@ -73,10 +74,12 @@ class Gaussian(eqx.Module):
         check_parameter("eta", eta)
         check_parameter("eps", eps)
         self.eta, self.eps = as_real(eta), as_real(eps)
-        a, b = concrete(self.eta), concrete(self.eps)
-        if a is None or b is None or (a.ndim and b.ndim and a.shape != b.shape):
+        if self.eta.ndim and self.eps.ndim and self.eta.shape != self.eps.shape:
             return  # arrays of other lengths than that of the population do not get far
-        if np.any(np.equal(a, b)):
+        a, b = concrete(self.eta), concrete(self.eps)
+        if a is None or b is None:
+            doubt(lambda a, b: a == b, self.eta, self.eps)
+        elif np.any(np.equal(a, b)):
             both = f"eta={shortened(eta)} and eps={shortened(eps)}"
             raise ValueError(f"{both} are equal; give two levels of calcium")
 
@@ -151,7 +154,9 @@ class SynapticElements(eqx.Module):
         check_parameter("growth_rate", growth_rate)
         check_parameter("tau_vacant", tau_vacant, low=0.0)
         part = concrete(tau_vacant)
-        if part is not None and np.any(part > 1):
+        if part is None:
+            doubt(lambda part: part > 1, tau_vacant)
+        elif np.any(part > 1):
             raise ValueError(f"tau_vacant={part} must be at most 1, a part of the vacant elements")
         if not isinstance(continuous, (bool, np.bool_)):
             raise TypeError(f"continuous={continuous!r}; give True or False")
@@ -229,11 +234,11 @@ class Growth(eqx.Module):
     def init(self, initial: Mapping[str, Array], n: int) -> Values:
         if self.calcium is None:
             return {}
-        zero = filled(np.zeros((), real_dtype()), n)
-        values = {name: initial.get(name, zero) for name in self.states}
+        zero = np.zeros((), real_dtype())
+        values = {name: filled(initial.get(name, zero), n) for name in self.states}
         if self.calcium.as_nest:
-            values[_EULER] = values[CALCIUM]
-        values |= {name + _REST: zero for name in self.states}
+            values[_EULER] = filled(values[CALCIUM], n)
+        values |= {name + _REST: filled(zero, n) for name in self.states}
         return values | {name: filled(np.int32(0), n) for name in self.counts}
 
     def prepare(self, dt: float) -> Coefficients | None:

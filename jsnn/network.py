@@ -27,6 +27,7 @@ from jsnn._math import (
     check_key,
     check_scalar,
     concrete,
+    gathered,
     named,
     plain,
     real_dtype,
@@ -48,7 +49,16 @@ from jsnn.order import AsInNest, Order
 from jsnn.population import Population
 from jsnn.projection import Projection, locate
 from jsnn.rewire import Rewiring
-from jsnn.state import NEVER, NetworkCoefficients, State, look_at_inputs, look_at_states
+from jsnn.state import (
+    NEVER,
+    NetworkCoefficients,
+    State,
+    Steps,
+    check_steps,
+    look_at_doubts,
+    look_at_inputs,
+    look_at_states,
+)
 
 _LONGEST_BLOCK = 64  # steps; longer delays do not make longer blocks, which only cost memory
 
@@ -192,10 +202,28 @@ class Network(eqx.Module):
                 "know of; give exchange=Joint()"
             )
 
-    def _checked_parts(self) -> Parts:
-        return checked_parts(
-            *(self.populations, self.inputs, self.synapses, self.couplings, self.slow, self.dt)
-        )
+    def _checked_parts(self, doubts: dict[str, list[Array]] | None = None) -> Parts:
+        parts = self.populations, self.inputs, self.synapses, self.couplings, self.slow
+        return checked_parts(*parts, self.dt, doubts)
+
+    def doubted(self, state: State, steps: int) -> State:
+        """A state before so many steps, whose status tells what nobody could raise, since it is
+        traced: parameters that are out of their range, and a clock that would run over."""
+        wrong: dict[str, list[Array]] = {}
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(self)):
+            self._checked_parts(wrong)
+        if isinstance(state.step, Tracer):
+            full = (state.step < 0) | (state.step > self.most_steps - steps)
+            for name in self.populations:
+                wrong.setdefault(name, []).append(full)
+        return replace(state, status=look_at_doubts(state.status, wrong, state.step))
+
+    @property
+    def most_steps(self) -> int:
+        """How far steps are counted: what the last of them send arrives at one that int32 holds."""
+        delays = [own.max_delay for own in self.synapses.values()]
+        delays += [own.slots for own in self.slow.values()]
+        return NEVER - 1 - _LONGEST_BLOCK - max(delays, default=0)
 
     @property
     def block(self) -> int:
@@ -262,10 +290,11 @@ class Network(eqx.Module):
         """The state before the first step. The key serves initial values and inputs."""
         check_key(key)
         draw_key, run_key = (jax.random.fold_in(key, i) for i in range(2))
-        populations = {
-            name: population.init(jax.random.fold_in(draw_key, zlib.crc32(name.encode())))
-            for name, population in self.populations.items()
-        }
+        populations, doubts = {}, {}
+        for name, population in self.populations.items():
+            own = jax.random.fold_in(draw_key, zlib.crc32(name.encode()))
+            with gathered(doubts.setdefault(name, [])):
+                populations[name] = population.init(own)
         real, onto = real_dtype(), {name: {} for name in self.populations}
         for name, own in self.slow.items():
             target = own.parts[1][0]
@@ -281,9 +310,10 @@ class Network(eqx.Module):
         releases = {
             name: s.init_release() for name, s in self.synapses.items() if not s.is_constant
         }
-        never = jnp.asarray(NEVER, jnp.int32)
-        status = dict.fromkeys(self.labels, never)
+        # Each in memory of its own: who donates a state donates no buffer twice
+        status = {label: jnp.asarray(np.int32(NEVER)) for label in self.labels}
         start: Any = np.int32(0)  # of NumPy, so that it is known inside jit too
+        status = look_at_doubts(status, doubts, start)
         return State(
             *(start, key_words(run_key), populations, buffers, releases, status),
             self.begin_relaxation(),
@@ -293,6 +323,7 @@ class Network(eqx.Module):
             },
             edges,
             self.counted,
+            dt=self.dt,
         )
 
     @property
@@ -323,6 +354,7 @@ class Network(eqx.Module):
             {name: s.shared_weight for name, s in self.synapses.items()},
             {name: own.prepare() for name, own in self.couplings.items()},
             {name: own.prepare() for name, own in self.slow.items()},
+            Steps(self.dt),
         )
 
     def step(
@@ -334,8 +366,11 @@ class Network(eqx.Module):
         given where several steps share them.
         """
         self = self.checked()
+        check_steps("state is", state.dt, self.dt)
         if coefficients is None:
             coefficients = self.prepare()
+        check_steps("coefficients are", coefficients.steps.dt, self.dt)
+        state = self.doubted(state, 1)
         start: Any = state.step
         n = step = jnp.asarray(start)
         if self.rewiring is not None:
@@ -412,8 +447,17 @@ class Network(eqx.Module):
 
         status = look_at_inputs(state.status, self.inputs, coefficients.inputs, n[None], 1, self.dt)
         status = look_at_states(status, populations, n)
-        evolved = (populations, buffers, releases, status, relaxation, signals)
-        return State(start + np.int32(1), state.key, *evolved, state.edges, state.counted), fired
+        state = replace(
+            state,
+            step=start + np.int32(1),
+            populations=populations,
+            buffers=buffers,
+            releases=releases,
+            status=status,
+            relaxation=relaxation,
+            signals=signals,
+        )
+        return state, fired
 
     def part(self, address: str) -> tuple[str, int, int]:
         """`"cells.exc"` as (population, first cell, last cell exclusive)."""

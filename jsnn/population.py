@@ -19,6 +19,8 @@ from jsnn._math import (
     check_cells,
     check_number,
     concrete,
+    doubt,
+    doubt_whole_steps,
     filled,
     named,
     real_dtype,
@@ -267,15 +269,21 @@ class Population(eqx.Module):
             if part is None:
                 continue
             for name, value in vars(part).items():
-                tau = concrete(value) if name.startswith("tau") else None
-                if tau is not None and np.any(tau < _SHORTEST * dt):
+                if value is None or not name.startswith("tau"):
+                    continue
+                tau = concrete(value)
+                if tau is None:
+                    doubt(lambda tau: tau < _SHORTEST * dt, value)
+                elif np.any(tau < _SHORTEST * dt):
                     raise ValueError(
                         f"{name}={np.min(tau):g} ms is too short for steps of dt={dt:g} ms; give "
                         f"at least {_SHORTEST * dt:g} ms"
                     )
         self._check_cells()
         t_ref = concrete(self._t_ref)
-        if t_ref is not None:
+        if t_ref is None:
+            doubt_whole_steps(self._t_ref, dt)
+        else:
             whole_steps_array("t_ref", t_ref, dt)
         return self
 

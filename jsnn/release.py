@@ -15,10 +15,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_number, concrete, exp_slope, real_dtype
+from jsnn._math import as_real, check_number, concrete, doubt, exp_slope, real_dtype
 from jsnn._names import explained
 from jsnn.distributions import Distribution, is_distribution
 
@@ -192,14 +193,8 @@ class Tsodyks(eqx.Module):
         self.tau_psc = _tau("tau_psc", tau_psc, infinite=False)
         self.tau_rec = _tau("tau_rec", tau_rec, infinite=False)
         self.tau_fac = _tau("tau_fac", tau_fac, zero=True)
-        both = [None if is_distribution(v) else concrete(v) for v in (self.x, self.y)]
-        if both[0] is not None and both[1] is not None:
-            try:
-                total = (both[0] + both[1]).max(initial=0.0)
-            except ValueError:
-                total = 0.0  # of two shapes, which the projection looks at
-            if total > 1 + 1e-6:
-                raise ValueError(f"x + y is {total:g}; give at most 1")
+        if not is_distribution(self.x) and not is_distribution(self.y):
+            _check_sum(self.x, self.y)
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -307,12 +302,28 @@ def _decay(elapsed: Array, tau: Array) -> Array:
     return jnp.where(none, (elapsed == 0).astype(decay.dtype), decay)
 
 
+def _check_sum(x: Array, y: Array) -> None:
+    try:
+        np.broadcast_shapes(x.shape, y.shape)
+    except ValueError:
+        return  # the projection looks at it
+    known = concrete(x), concrete(y)
+    if known[0] is None or known[1] is None:
+        doubt(lambda x, y: x + y > 1 + 1e-6, x, y)
+        return
+    total = (known[0] + known[1]).max(initial=0.0)
+    if total > 1 + 1e-6:
+        raise ValueError(f"x + y is {total:g}; give at most 1")
+
+
 def _fraction(name: str, value: Any) -> Any:
     if is_distribution(value):
         return value
     check_number(name, value, low=0.0)
     known = concrete(value)
-    if known is not None and known.size and known.max() > 1:
+    if known is None:
+        doubt(lambda value: value > 1, value)
+    elif known.size and known.max() > 1:
         raise ValueError(f"{name}={known.max():g} must be at most 1")
     return as_real(value)
 

@@ -1,5 +1,7 @@
 """What evolves in a network, and what its parameters are turned into before it does."""
 
+import functools
+import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jsnn._math import NEVER as NEVER
+from jsnn._math import is_same_dt
 from jsnn._store import Store
 from jsnn._sums import Conductances
 from jsnn.adjoint import Backprop
@@ -26,10 +29,14 @@ class State(eqx.Module):
     number, of others as the sum of their amounts; `releases` what the synapses of those with
     short-term plasticity remember; `status` tells the first step at which each input
     (`"input/name"`) failed, and for each population the step at which a state was found that is not
-    finite (it is looked for every 64 steps, and at the end of a call), or `NEVER`; `signals` what
+    finite (it is looked for every 64 steps, and at the end of a call), or `NEVER`. Where parameters
+    are traced, it is also the step before which one was found out of its range, of the population
+    itself or of what acts on it, and where the step is, that of a call that would go beyond what
+    can be counted. `signals` are what
     the sources of slow currents have sent of late, `[slots, n]` for each coupling; `edges` the
     synapses of projections that grow, whose status (`"projection/name"`) is the first update that
-    had no room.
+    had no room. All of it is counted in steps of `dt` ms: clock, refractory times, what is under
+    way, the last spikes of synapses.
     """
 
     step: Array
@@ -42,6 +49,7 @@ class State(eqx.Module):
     signals: dict[str, Array] = eqx.field(default_factory=dict)
     edges: dict[str, Store] = eqx.field(default_factory=dict)
     counted: tuple[str, ...] = eqx.field(static=True, default=())
+    dt: float = eqx.field(static=True, kw_only=True)
 
     @property
     def outcome(self) -> dict[str, Array]:
@@ -51,15 +59,44 @@ class State(eqx.Module):
         return {**self.status, "relaxation": self.relaxation.failed}
 
 
+class Steps(eqx.Module):
+    """That something is reckoned for steps of `dt` ms."""
+
+    dt: float = eqx.field(static=True)
+
+
 class NetworkCoefficients(NamedTuple):
-    """Parameters turned into what a step needs, and a key for each input."""
+    """Parameters turned into what a step needs."""
 
     populations: dict[str, Coefficients]
     inputs: dict[str, Prepared]
     weights: dict[str, Array | None]  # scalar weights, applied where arrivals are read
     couplings: dict[str, list[Conductances]]
     slow: dict[str, list[Conductances]]
+    steps: Steps
     adjoint: Backprop = Backprop()
+
+
+def check_steps(what: str, found: float, dt: float) -> None:
+    """Raise for a state, or coefficients, of a network of other steps; but for rounding."""
+    if not is_same_dt(found, dt):
+        raise ValueError(
+            f"{what} of a network with dt={found:g} ms, and this one has dt={dt:g} ms: clock, "
+            "refractory times, spikes under way and releases are counted in its steps; give what "
+            "a network of the same dt made, or begin with network.init(key)"
+        )
+
+
+def look_at_doubts(
+    status: Mapping[str, Array], wrong: Mapping[str, list[Array]], step: Array
+) -> dict[str, Array]:
+    """The status, with this step for what is wrong already before it, by its label."""
+    new = dict(status)
+    for label, found in wrong.items():
+        if found:
+            now = functools.reduce(operator.or_, found) & (new[label] == NEVER)
+            new[label] = jnp.where(now, step, new[label])
+    return new
 
 
 def look_at_states(

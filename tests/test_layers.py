@@ -31,6 +31,7 @@ FLOORS = [
         "rewire",
         "_store",
     },
+    {"inputs._time"},
     {"inputs.poisson", "inputs.spike_list", "inputs.currents", "inputs", "tripartite"},
     {"_population_checks", "_pairing", "order"},
     {"population", "_rows"},

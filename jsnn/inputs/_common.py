@@ -14,7 +14,17 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jsnn._math import NEVER, as_array, as_real, check_number, concrete, known, whole_steps_array
+from jsnn._math import (
+    NEVER,
+    as_array,
+    as_real,
+    check_number,
+    concrete,
+    is_same_dt,
+    known,
+    whole_steps,
+    whole_steps_array,
+)
 from jsnn._random import TILE
 
 
@@ -47,22 +57,29 @@ def lengthened(values: ArrayLike, size: int, fill: ArrayLike) -> Array:
     return as_array(np.pad(own, ends, constant_values=fill))
 
 
-def steps_of(times: Any, dt: float, *, least: int = 0) -> np.ndarray:
-    """Times (ms) as steps, in double precision: float32 would lose late ones."""
+def steps_of(times: Any, delay: float, dt: float, *, least: int = 0) -> np.ndarray:
+    """Times (ms) as steps, in double precision: float32 would lose late ones; raises for what the
+    delay moves beyond int32."""
     if concrete(times) is None:
         raise TypeError(
             "times is traced; they are put on the grid of the network's steps on the host: give "
             "source.on_grid(dt) in the place of the source"
         )
-    return whole_steps_array("times", times, dt, least=least).astype(np.int32)
+    steps = whole_steps_array("times", times, dt, least=least)
+    if steps.size and int(steps.max()) + whole_steps("delay", delay, dt) >= NEVER:
+        raise ValueError(
+            f"times up to {steps.max() * dt:g} ms and delay={delay:g} ms are together more than "
+            f"{NEVER - 1} steps of dt={dt:g} ms, as far as steps are counted; give less"
+        )
+    return steps.astype(np.int32)
 
 
 def check_grid(dt: float | None, other: float) -> None:
     """Raise where times that are steps of dt already are to be those of another."""
-    if dt is not None and dt != other:
+    if dt is not None and not is_same_dt(dt, other):
         raise ValueError(
-            f"times were put on the grid of steps of dt={dt:g} ms, and dt={other:g} ms here; give "
-            "an input made anew"
+            f"times are steps of dt={dt:g} ms already, as of a network's own inputs, and here "
+            f"dt={other:g} ms; give an input made anew, of times in ms"
         )
 
 

@@ -57,7 +57,7 @@ class StepCurrent(eqx.Module):
     values: Array
     target: str = eqx.field(static=True)
     delay: float = eqx.field(static=True)
-    dt: float | None = eqx.field(static=True)
+    dt: float | None = eqx.field(static=True)  # of the steps
     as_nest: bool = eqx.field(static=True)
 
     def __init__(
@@ -116,7 +116,7 @@ class StepCurrent(eqx.Module):
         check_grid(self.dt, dt)
         if self._times is None:
             return self
-        steps = np.maximum(steps_of(self._times, dt), np.int32(self.as_nest))
+        steps = np.maximum(steps_of(self._times, self.delay, dt), np.int32(self.as_nest))
         if np.any(np.diff(steps) <= 0):
             raise ValueError(f"times={self._times}: two of them fall on one step of dt={dt:g} ms")
         size = room(steps.size, _SHORTEST) if self.values.ndim == 1 else steps.size

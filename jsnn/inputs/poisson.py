@@ -24,6 +24,7 @@ from jsnn._math import (
 from jsnn._names import explained
 from jsnn._random import cell_words
 from jsnn.inputs._common import Cells, Prepared, Target, embed, local, with_arrays, within
+from jsnn.inputs._time import at_steps
 
 _MOST_COUNTS = 1024  # comparisons a draw may take, each of them compiled
 
@@ -46,7 +47,11 @@ class Poisson(eqx.Module):
     - `target`: a population or slice, as `"cells"` or `"cells.exc"`.
     - `rate`: Hz; a scalar, an array with one number for each target cell, or a function of the
       time in ms (the start of the step) that returns either; one whose own numbers are to be
-      differentiated is an `eqx.Module` that has them as fields.
+      differentiated is an `eqx.Module` that has them as fields. The time, and what is computed with
+      it, are in double precision in every run, however late, and the rate is rounded to that of the
+      run: of functions of arithmetic, elementary functions, comparisons, `jnp.where`, sums, tables
+      and loops. One that contains anything else, as random numbers or `jnp.select`, gets a time of
+      the run's own precision, whose numbers in float32 are 4 ms apart after 10 h.
     - `weight`: of each spike, in the receptor's unit; a scalar or one number a cell.
     - `receptor`: the name of the target receptor; may be left out if there is only one.
     - `delay`: ms between the generator and its targets.
@@ -186,7 +191,7 @@ class Poisson(eqx.Module):
         live = self._is_live(sent, dt)
         least, most = self._counts(dt)
         if callable(self.rate):
-            rate = local(embed(_at_times(self.rate, sent * dt), target), target, cells)
+            rate = local(embed(at_steps(self.rate, sent, dt), target), target, cells)
             mean = jnp.maximum(rate, 0) * (dt / 1000)
             thresholds = jnp.moveaxis(self._thresholds(mean, dt), 1, 0)
         else:
@@ -211,7 +216,7 @@ class Poisson(eqx.Module):
     def overflow(self, prepared: Prepared, steps: Array, dt: float) -> Array:
         """At which of the steps a rate is not one that the draws can hold, `[len(steps)]`."""
         sent = steps - whole_steps("delay", self.delay, dt)
-        rate = _at_times(self.rate, sent * dt) if callable(self.rate) else self.rate.reshape(1, -1)
+        rate = at_steps(self.rate, sent, dt) if callable(self.rate) else self.rate.reshape(1, -1)
         low = self.min_rate * (1 - 1e-5) if self._counts(dt)[0] else 0.0
         held = (rate >= low) & (rate <= self.max_rate * (1 + 1e-5))  # false for NaN as well
         return self._is_live(sent, dt) & ~jnp.all(held, axis=1)
@@ -228,12 +233,6 @@ def _of_mean_jvp(primals, tangents):
     counts, mean = primals
     slope = jnp.where(mean > 0, (1 + counts / jnp.where(mean > 0, mean, 1)) / 2, 1)
     return counts, slope * tangents[1]
-
-
-def _at_times(rate: Callable, times: Array) -> Array:
-    """A rate function at each of the times, `[len(times), n or 1]`."""
-    values = jax.vmap(lambda t: jnp.atleast_1d(as_real(rate(t))))(times.astype(real_dtype()))
-    return values
 
 
 def _tails(mean: Any, k: Any, xp: Any) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from jsnn._math import (
     check_cells,
     check_number,
     concrete,
+    doubt,
     known,
     plain,
     whole_steps,
@@ -74,7 +75,7 @@ class SpikeList(eqx.Module):
     receptor: str | None = eqx.field(static=True)
     delay: float = eqx.field(static=True)
     capacity: int | None = eqx.field(static=True)
-    dt: float | None = eqx.field(static=True)
+    dt: float | None = eqx.field(static=True)  # of the steps
 
     def __init__(
         self,
@@ -138,7 +139,9 @@ class SpikeList(eqx.Module):
         if self.weight.shape != (size,):
             check_cells("weight", self.weight, size if n_spikes is None else n_spikes)
         cells = concrete(self._cells)
-        if cells is not None and not (0 <= cells.min() and cells.max() < n):
+        if cells is None:
+            doubt(lambda cells: (cells < 0) | (cells >= n), self._cells)
+        elif not (0 <= cells.min() and cells.max() < n):
             raise ValueError(f"cells holds {cells.min()}..{cells.max()}; give 0..{n - 1}")
         return self
 
@@ -154,7 +157,7 @@ class SpikeList(eqx.Module):
         check_grid(self.dt, dt)
         if self._times is None:
             return self
-        steps = steps_of(self._times, dt, least=1)
+        steps = steps_of(self._times, self.delay, dt, least=1)
         size = room(steps.size, _AT_ONCE) if self.capacity is None else self.capacity
         made = eqx.tree_at(
             lambda s: (s._times, s._steps, s._cells),

@@ -15,6 +15,7 @@ from jsnn._math import (
     check_parameter,
     check_threshold,
     concrete,
+    doubt,
     inverse_exprel,
     shortened,
 )
@@ -50,7 +51,9 @@ class Linoid(eqx.Module):
     def __init__(self, a: ArrayLike, v_0: ArrayLike, s: ArrayLike):
         self.a, self.v_0, self.s = _kinetics(a, v_0, s, low=None)
         known = concrete(self.a), concrete(self.s)
-        if known[0] is not None and known[1] is not None and np.any(known[0] * known[1] < 0):
+        if known[0] is None or known[1] is None:
+            doubt(lambda a, s: a * s < 0, self.a, self.s)
+        elif np.any(known[0] * known[1] < 0):
             raise ValueError(f"a={a} and s={s} make a negative rate; give them the same sign")
 
     def __call__(self, v: Array) -> Array:
@@ -384,6 +387,8 @@ def _kinetics(
     check_parameter("v_0", v_0)
     check_parameter("s", s)
     slope = concrete(s)
-    if slope is not None and np.any(slope == 0):
+    if slope is None:
+        doubt(lambda slope: slope == 0, s)
+    elif np.any(slope == 0):
         raise ValueError(f"s={s} is 0; give the mV in which the rate grows e-fold")
     return as_real(a), as_real(v_0), as_real(s)

@@ -1,0 +1,90 @@
+"""Functions of time, at steps of whatever number.
+
+In float32 numbers of ms lie 4 apart after 10 h, and a phase is lost long before. A function is
+therefore evaluated in float64, also where all else is float32: at a few numbers a step, and within
+a context that changes nothing outside. What goes wrong in a mixture of precisions goes wrong in
+operations that JAX writes anew, in its own precision, when it compiles: random numbers do. So a
+function is taken in float64 if all that it does is known to be fine.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from jsnn._math import as_real, is_same_dt, real_dtype
+
+# What XLA has in float64 just as in float32, and what holds such things
+_FINE = set(
+    """
+    abs acos acosh add and asin asinh atan atan2 atanh broadcast_in_dim cbrt ceil clamp concatenate
+    convert_element_type copy cos cosh cumsum div dot_general dynamic_slice eq erf erfc exp exp2
+    expm1 floor gather ge gt integer_pow iota is_finite le le_to log log1p logistic lt lt_to max min
+    mul ne neg not or pad pow reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum rem
+    reshape rev round rsqrt select_n sign sin sinh slice sqrt square squeeze stack stop_gradient sub
+    tan tanh transpose xor
+    closed_call cond custom_jvp_call jit pjit scan while
+    """.split()
+)
+_LONGEST_TABLE = 1000  # steps in a ms
+
+
+def at_steps(rate: Callable, steps: Array, dt: float) -> Array:
+    """A function of the time (ms) at the start of each of some steps, `[len(steps), n or 1]`."""
+    trace = None if real_dtype() == np.float64 else _in_double(rate)
+    if trace is None:
+        times = (steps * dt).astype(real_dtype())
+        return jax.vmap(lambda t: jnp.atleast_1d(as_real(rate(t))))(times)
+
+    def values(consts: list[Any], steps: Array) -> Array:
+        with jax.enable_x64(True):
+            times = _times(steps, dt)
+            function = jaxpr_as_fun(ClosedJaxpr(trace.jaxpr, consts))
+            return jax.vmap(lambda t: jnp.atleast_1d(function(t)[0]))(times).astype(np.float32)
+
+    # Differentiated inside the context, too: rules of functions are written in its precision
+    @jax.custom_jvp
+    def rounded(consts: list[Any], steps: Array) -> Array:
+        return values(consts, steps)
+
+    @rounded.defjvp
+    def _jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+        with jax.enable_x64(True):
+            of_consts = lambda consts: values(consts, primals[1])  # noqa: E731
+            return jax.jvp(of_consts, primals[:1], tangents[:1])
+
+    return rounded(list(trace.consts), steps)
+
+
+def _times(steps: Array, dt: float) -> Array:
+    """Times (ms) in double precision. Where a ms is a whole number of steps, they are the decimals
+    that a user writes: step 3 is at 0.3, and not at 3 * 0.1, which is more."""
+    per_ms = round(1 / dt)
+    if not 0 < per_ms <= _LONGEST_TABLE or not is_same_dt(per_ms * dt, 1.0):
+        return steps.astype(jnp.float64) * dt
+    parts = jnp.asarray(np.arange(per_ms) / per_ms)  # XLA would multiply by the reciprocal
+    return (steps // per_ms).astype(jnp.float64) + parts[steps % per_ms]
+
+
+def _in_double(rate: Callable) -> ClosedJaxpr | None:
+    """A function of one number as a trace in float64; None where that could not be compiled."""
+    try:
+        with jax.enable_x64(True):
+            trace = jax.make_jaxpr(rate)(jax.ShapeDtypeStruct((), np.float64))
+    except Exception:  # a function of strict types, which was traced in float32 before
+        return None
+    return trace if all(name in _FINE for name in _primitives(trace.jaxpr)) else None
+
+
+def _primitives(jaxpr: Any) -> Iterator[str]:
+    """What is done in a trace, and in those inside."""
+    is_jaxpr = lambda value: hasattr(value, "eqns")  # noqa: E731
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=is_jaxpr):
+            if is_jaxpr(inner):
+                yield from _primitives(inner)
