@@ -41,7 +41,7 @@ from jsnn.growth import Calcium, Growth, SynapticElements
 from jsnn.growth import Coefficients as GrowthCoefficients
 from jsnn.neurons import AdEx
 from jsnn.receptors import Delta, Receptor
-from jsnn.solvers import Drive, Field, Piecewise, Solver
+from jsnn.solvers import RK4, Drive, Field, Piecewise, Solver
 from jsnn.surrogate import Surrogate, Triangular
 
 Values = dict[str, Array]
@@ -304,6 +304,7 @@ class Population(eqx.Module):
         """What slopes of membranes are multiplied by under `RK4`: 1, and less where conductances
         are too strong for its substeps. Such a membrane follows the potential that it is drawn to
         as fast as the substep can tell, and to the same place."""
+        assert isinstance(self.solver, RK4)
         total = 0.0 if gaps is None else 2 * gaps  # two that pull at each other are twice as fast
         for name, receptor in system.receptors.items():
             if receptor.is_conductance:
