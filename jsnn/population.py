@@ -47,11 +47,12 @@ from jsnn.growth import Coefficients as GrowthCoefficients
 from jsnn.neurons import AdEx
 from jsnn.order import AsInNest, Order
 from jsnn.receptors import Delta, Receptor
-from jsnn.solvers import Drive, Field, Piecewise, Solver
+from jsnn.solvers import RK4, Drive, Field, Piecewise, Solver
 from jsnn.surrogate import Surrogate, Triangular
 
 Values = dict[str, Array]
 _KEPT, _AS_IN_NEST = Kept(), AsInNest()
+STRONGEST = 1.6  # h g / c_m, at which RK4 takes most of the way in a substep
 _SHORTEST = 1e-3  # of a time constant, in steps: beyond it the propagator runs out of digits
 
 
@@ -351,8 +352,33 @@ class Population(eqx.Module):
         if not self.solver.knows_receptors:
             return vector_field(system, y, current, frozen)
         receptors = receptors_after(system, state.receptors, current.at * dt)
-        slope = vector_field(system, {**y, "receptors": receptors}, current, frozen)
-        return {"cell": slope["cell"]}
+        cell = vector_field(system, {**y, "receptors": receptors}, current, frozen)["cell"]
+        if self._has_conductances:
+            cell = {**cell, "v": cell["v"] * self._slowed(state, dt, system, current.conductance)}
+        return {"cell": cell}
+
+    @property
+    def _has_conductances(self) -> bool:
+        return any(receptor.is_conductance for receptor in self.receptors.values())
+
+    def _slowed(
+        self, state: PopulationState, dt: float, system: System, gaps: Array | None
+    ) -> Array:
+        """What slopes of membranes are multiplied by under `RK4`: 1, and less where conductances
+        are too strong for its substeps. Such a membrane follows the potential that it is drawn to
+        as fast as the substep can tell, and to the same place."""
+        assert isinstance(self.solver, RK4)
+        total = 0.0 if gaps is None else 2 * gaps  # two that pull at each other are twice as fast
+        for name, receptor in system.receptors.items():
+            if receptor.is_conductance:
+                ahead = [
+                    receptor.after(state.receptors[name], part * dt) for part in (0.0, 0.5, 1.0)
+                ]
+                total = total + jnp.maximum(
+                    ahead[0]["g"], jnp.maximum(ahead[1]["g"], ahead[2]["g"])
+                )
+        strength = total * (dt / self.solver.n_pieces) * (1 / system.neuron.c_m)
+        return STRONGEST / jnp.maximum(strength, STRONGEST)
 
     def moved(self, coefficients: Coefficients, state: PopulationState, y: Any, dt: float) -> Moved:
         """The state with what a solver made of it."""

@@ -1,0 +1,134 @@
+"""Conductances that are too strong for a substep of `RK4`: membranes stay between the reversal
+potentials, and go where the equation sends them."""
+
+import jax
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+import jsnn
+from jsnn.connect import OneToOne
+from jsnn.coupling import GapJunction
+from jsnn.inputs import SpikeList
+from jsnn.population import STRONGEST
+from jsnn.record import Spikes, States
+from jsnn.solvers import RK4
+
+STRENGTHS = np.array([10.0, 100.0, 400.0, 1000.0, 2000.0, 20000.0, 1e6])  # nS
+N = STRENGTHS.size
+MODELS = ("iaf_cond_exp", "iaf_cond_alpha", "aeif_cond_exp", "aeif_cond_alpha")
+ARRIVAL, DURATION = 5.0, 30.0
+
+
+def run(receptor, dt, solver=None, models=MODELS, **parameters):
+    """Cells of each model at rest, each with one arrival of its own strength."""
+    populations = {}
+    for model in models:
+        made = getattr(jsnn.nest, model)(N, **parameters)
+        populations[model] = jsnn.Population(made.neuron, N, made.receptors, solver=solver)
+    network = jsnn.Network(
+        populations,
+        {},
+        {m: SpikeList(m, [ARRIVAL] * N, range(N), STRENGTHS, receptor) for m in models},
+        dt=dt,
+    )
+    record = {m: States(m, "v") for m in models} | {f"{m} spikes": Spikes(m) for m in models}
+    return jsnn.run(network, DURATION, key=jax.random.key(0), record=record).records
+
+
+@pytest.fixture(scope="module", params=[0.1, 1.0])
+def inhibited(request):
+    return request.param, run("in", request.param)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_inhibition_of_any_strength_makes_no_spike(inhibited, model):
+    _, records = inhibited
+    assert records[f"{model} spikes"].times.size == 0
+    v = np.asarray(records[model].values)
+    assert v.min() > -85.001 and v.max() < -69.9
+    assert np.all(np.diff(v.min(axis=0)) < 0)  # the stronger the lower
+    assert v.min(axis=0)[-1] < -84.9
+
+
+def exact(strength, dt):
+    """The membrane of `iaf_cond_exp` after each step, after an arrival at the end of a step."""
+    c_m, g_l, e_l, e_in, tau = 250.0, 16.6667, -70.0, -85.0, 2.0
+    slope = lambda t, v: (g_l * (e_l - v) + strength * np.exp(-t / tau) * (e_in - v)) / c_m
+    t = np.arange(0, DURATION - ARRIVAL + dt / 2, dt)
+    return solve_ivp(slope, (0, t[-1]), [e_l], "Radau", t, rtol=1e-9, atol=1e-9).y[0]
+
+
+def test_membranes_go_where_the_equation_sends_them(inhibited):
+    """A step of a ms tells a membrane that takes a tenth of it from one that takes all of it only
+    so far; it is there after a few."""
+    dt, records = inhibited
+    v = np.asarray(records["iaf_cond_exp"].values)[round(ARRIVAL / dt) - 1 :]
+    for cell, strength in enumerate(STRENGTHS):
+        error = np.abs(v[:, cell] - exact(strength, dt)[: v.shape[0]])
+        strong = strength * dt / 250.0
+        assert error.max() < (0.02 if strong < 0.5 else 0.31 * 15.0), strength
+        assert error[4:].max() < (0.02 if strong < 0.5 else 0.5), strength
+
+
+def test_excitation_of_any_strength_makes_spikes_at_once():
+    records = run("ex", 0.1, t_ref=2.0)
+    for model in MODELS:
+        spikes, v = records[f"{model} spikes"], np.asarray(records[model].values)
+        assert np.all(np.isfinite(v)) and v.max() <= 0.001, model
+        if model.startswith("iaf"):
+            assert v.min() > -70.001
+        for cell in np.flatnonzero(STRENGTHS >= 20000.0):
+            assert spikes.times[spikes.index == cell][0] == pytest.approx(ARRIVAL + 0.1), model
+
+
+def test_ordinary_conductances_are_those_of_runge_kutta(x64):
+    """Up to the limit nothing changes: the method as written in textbooks, in NumPy."""
+    dt, weakest = 0.1, STRENGTHS * 0.1 / 250.0 < STRONGEST
+    assert 0 < np.count_nonzero(weakest) < N
+    v = np.asarray(run("in", dt, models=MODELS[:1])["iaf_cond_exp"].values)[49:, weakest]
+    g = STRENGTHS[weakest]
+
+    def slope(v, g):
+        return (16.6667 * (-70.0 - v) + g * (-85.0 - v)) / 250.0
+
+    expected = [v[0]]
+    for step in range(v.shape[0] - 1):
+        g_0, g_m, g_1 = (g * np.exp(-(step + part) * dt / 2.0) for part in (0.0, 0.5, 1.0))
+        y = expected[-1]
+        a = slope(y, g_0)
+        b = slope(y + dt / 2 * a, g_m)
+        c = slope(y + dt / 2 * b, g_m)
+        d = slope(y + dt * c, g_1)
+        expected.append(y + dt / 6 * (a + 2 * b + 2 * c + d))
+    np.testing.assert_allclose(v, expected, rtol=1e-13)
+
+
+def test_more_substeps_take_more(x64):
+    """The limit is that of a substep: with eight, it is at eight times the strength."""
+    v = np.asarray(run("in", 1.0, RK4(8), models=MODELS[:1])["iaf_cond_exp"].values)[4:]
+    for cell in np.flatnonzero(STRENGTHS <= 1000.0):
+        np.testing.assert_allclose(v[:, cell], exact(STRENGTHS[cell], 1.0)[: v.shape[0]], atol=0.02)
+
+
+def test_strong_gap_junctions():
+    """Between a cell that fires and one at rest: both stay where they can be."""
+    network = jsnn.Network(
+        {
+            "cells": jsnn.Population(
+                jsnn.neurons.LIF(i_e=np.array([800.0, 0.0]), t_ref=1.0),
+                2,
+                {"in": jsnn.receptors.Exponential(2.0, e_rev=-85.0)},
+                slices={"a": slice(0, 1), "b": slice(1, 2)},
+            )
+        },
+        couplings={
+            "there": GapJunction("cells.a", "cells.b", OneToOne(), conductance=5000.0),
+        },
+        dt=0.1,
+        key=jax.random.key(0),
+    )
+    record = {"v": States("cells", "v"), "spikes": Spikes("cells.b")}
+    records = jsnn.run(network, 50.0, key=jax.random.key(1), record=record).records
+    v = np.asarray(records["v"].values)
+    assert np.all(np.isfinite(v)) and v.min() > -70.01 and v.max() < -54.99
