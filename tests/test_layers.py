@@ -31,6 +31,7 @@ FLOORS = [
     },
     {"inputs.poisson", "inputs.spike_list", "inputs.currents", "inputs", "tripartite"},
     {"_population_checks", "_pairing"},
+    {"_law_checks"},
     {"population", "_rows", "_one_kernel"},
     {"_spike_rows", "_sums"},
     {"_one_by_one"},
