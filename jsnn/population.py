@@ -14,6 +14,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jsnn import _resets
+from jsnn._law_checks import check_law
 from jsnn._math import (
     as_real,
     check_cells,
@@ -107,7 +108,8 @@ class Population(eqx.Module):
       `"name.connected"` the number of connected ones can be recorded. They imply `Calcium()`.
 
     Raises `ValueError` or `TypeError` for empty populations, arrays that are not `[n]`, unknown
-    names, and `Exact` for a system that is not linear.
+    names, `Exact` for a system that is not linear, and a law that is not what it declares: one
+    derived from another inherits `is_linear`, `frozen` and the like with its equations.
     """
 
     neuron: Cell
@@ -166,6 +168,8 @@ class Population(eqx.Module):
             if not is_distribution(value):
                 check_number(f"initial[{name!r}]", value, low=self._least(name))
                 check_cells(f"initial[{name!r}]", value, self.n)
+        if not self.to_draw:
+            check_law(self.neuron, self.receptors, self.solver)
 
     def _least(self, state: str) -> float | None:
         """What a state must not be below."""

@@ -34,6 +34,7 @@ FLOORS = [
     {"inputs._time"},
     {"inputs.poisson", "inputs.spike_list", "inputs.currents", "inputs", "tripartite"},
     {"_population_checks", "_pairing", "order"},
+    {"_law_checks"},
     {"population", "_rows"},
     {"_spike_rows", "_sums"},
     {"_one_by_one"},
