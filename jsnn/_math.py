@@ -151,7 +151,7 @@ def doubt(wrong: Callable[..., Any], *values: Any) -> None:
     """What a check does about traced numbers: nothing, or add to those that are gathered whether
     any of them are wrong."""
     doubts = _doubts.get()
-    if doubts is not None:
+    if doubts is not None and not any(map(is_distribution, values)):
         doubts.append(jnp.any(wrong(*(lax.stop_gradient(jnp.asarray(value)) for value in values))))
 
 
@@ -206,7 +206,10 @@ def check_threshold(name: str, value: Any) -> None:
 
 
 def check_below(low: str, a: Any, high: str, b: Any, *, strict: bool = True, why: str = "") -> None:
-    """Raise unless each element of a is below that of b (at most, unless `strict`)."""
+    """Raise unless each element of a is below that of b (at most, unless `strict`); of what is to
+    be drawn nothing is known yet."""
+    if is_distribution(a) or is_distribution(b):
+        return
     known = concrete(a), concrete(b)
     shapes = [
         jnp.asarray(value).shape if array is None else array.shape

@@ -74,7 +74,7 @@ class Gaussian(eqx.Module):
         check_parameter("eta", eta)
         check_parameter("eps", eps)
         self.eta, self.eps = as_real(eta), as_real(eps)
-        if self.eta.ndim and self.eps.ndim and self.eta.shape != self.eps.shape:
+        if np.ndim(self.eta) and np.ndim(self.eps) and np.shape(self.eta) != np.shape(self.eps):
             return  # arrays of other lengths than that of the population do not get far
         a, b = concrete(self.eta), concrete(self.eps)
         if a is None or b is None:
