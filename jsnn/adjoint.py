@@ -21,7 +21,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from jsnn._derivatives import backward_only
 from jsnn._math import as_real, check_scalar, plain, shortened, whole_steps
+
+_FORWARD = (
+    "Clipped bounds what is carried backward; for derivatives in forward mode (jax.jvp, "
+    "jax.jacfwd, jax.linearize) leave it out of Backprop(between=)"
+)
 
 
 class Kept(eqx.Module):
@@ -89,7 +95,7 @@ class Fading(eqx.Module):
 
 class Clipped(eqx.Module):
     """What is carried back has at most this `norm`, over all cells and states together. Backward
-    only: `jax.jvp` does not pass."""
+    only: in forward mode, as under `jax.jvp`, it is a `TypeError`."""
 
     norm: Array
 
@@ -98,7 +104,7 @@ class Clipped(eqx.Module):
         self.norm = as_real(norm)
 
     def __call__(self, carried: Any, step: Array, since: Array | int, dt: float) -> Any:
-        return _clipped(carried, lax.stop_gradient(self.norm))
+        return _clipped(backward_only(carried, _FORWARD), lax.stop_gradient(self.norm))
 
 
 Between = Truncated | Fading | Clipped

@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from jsnn._derivatives import backward_only, without_derivative
 from jsnn._math import (
     as_real,
     check_cells,
@@ -21,6 +22,11 @@ from jsnn._math import (
     whole_steps_array,
 )
 from jsnn.inputs._common import Cells, Prepared, Target, with_arrays
+
+_FORWARD = (
+    "weights of a SpikeList have first derivatives backward, as of jax.grad, and neither forward "
+    "(jax.jvp, jax.jacfwd) nor second ones (jax.hessian); take them as known there"
+)
 
 
 class SpikeList(eqx.Module):
@@ -35,7 +41,7 @@ class SpikeList(eqx.Module):
     - `weight`: a scalar, or `[n_spikes]`.
     - `delay`: ms.
 
-    Of the weights there are gradients of first order, in reverse mode.
+    Of the weights there are gradients of first order, in reverse mode; others are a `TypeError`.
     """
 
     times: np.ndarray | None  # until a network gives them its grid
@@ -104,7 +110,7 @@ class SpikeList(eqx.Module):
         slots, targets, weight = prepared.shared
         if not slots.size:
             return jnp.zeros((steps.shape[0], cells.n), weight.dtype)
-        return _place(cells.n, weight, slots, targets - cells.first, steps)
+        return _place(cells.n, backward_only(weight, _FORWARD), slots, targets - cells.first, steps)
 
     def overflow(self, prepared: Prepared, steps: Array, dt: float) -> Array:
         return jnp.zeros(steps.shape, bool)
@@ -126,6 +132,7 @@ def _place(n: int, weight: Array, slots: Array, targets: Array, steps: Array) ->
 
 def _take(n: int, kept: tuple[Array, Array, Array], slope: Array) -> tuple[Array, None, None, None]:
     slots, targets, steps = kept
+    slope = without_derivative(slope, _FORWARD)
 
     def add(out, begin, row, cell, here):
         some = jnp.where(here, slope.at[row, cell].get(mode="clip"), 0)
@@ -138,7 +145,7 @@ def _take(n: int, kept: tuple[Array, Array, Array], slope: Array) -> tuple[Array
 
 _place.defvjp(
     lambda n, weight, slots, targets, steps: (
-        _place(n, weight, slots, targets, steps),
+        _place(n, backward_only(weight, _FORWARD), slots, targets, steps),
         (slots, targets, steps),
     ),
     _take,
