@@ -4,7 +4,13 @@ The surrogate of a population says what a spike's derivative is. Over thousands 
 recurrent network the exact product of all those derivatives often explodes, and then says nothing.
 Hence three places at which it can be tamed, each an object:
 
-- `reset`: the path from a spike to the reset membrane of its cell,
+- `reset`: the path from a spike to the reset membrane of its cell. It is cut if nothing is said:
+  then the gradient of a membrane is that of what was computed, with its spikes where they are,
+  and exact where there are none. (What a cell near its threshold would send is another path.)
+  `Kept()` multiplies the surrogate by v_reset - v, also of a cell that came near its threshold and
+  was not reset. That stands for the spikes that would come or go, and in recurrent networks needs
+  less damping; but of a membrane that stays below threshold it is wrong, without bounds where
+  surrogates are narrow.
 - `synapses`: the path from a spike along its synapses, for all projections or by name,
 - `between`: what is carried back over the boundary of two blocks of steps.
 
@@ -38,7 +44,8 @@ class Kept(eqx.Module):
 
 
 class Cut(eqx.Module):
-    """No derivative: the path is taken as known."""
+    """No derivative: the path is taken as known. At resets this is the default (Zenke and Vogels
+    2021, Neural Comput. 33)."""
 
     def __call__(self, x: Array) -> Array:
         return lax.stop_gradient(x)
@@ -116,7 +123,7 @@ class Backprop(eqx.Module):
     **Arguments:**
 
     - `reset`, `synapses`: `Kept()`, `Cut()` or `Scaled(factor)`; `synapses` also a dictionary of
-      them by projection (those left out are kept).
+      them by projection (those left out are kept). If left out, resets are cut and synapses kept.
     - `between`: `Truncated(every)`, `Fading(tau)`, `Clipped(norm)`, or several in a list, applied
       in turn to the gradient that is carried back.
     - `memory`: bytes that states kept on the way forward may take, of each member of a batch
@@ -141,7 +148,7 @@ class Backprop(eqx.Module):
         between: Between | Sequence[Between] = (),
         memory: float = 5e8,
     ):
-        self.reset = Kept() if reset is None else reset
+        self.reset = Cut() if reset is None else reset
         paths = Kept() if synapses is None else synapses
         self.synapses = dict(paths) if isinstance(paths, Mapping) else paths
         self.between = (between,) if isinstance(between, Between) else tuple(between)

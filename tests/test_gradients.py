@@ -233,16 +233,17 @@ def run_of(net, adjoint, start):
 def test_paths_that_are_cut_or_scaled():
     net = eqx.tree_at(lambda n: n.inputs["noise"].rate, small(), 0.0)
     start = net.init(jax.random.key(0))
-    kept = run_of(net, Backprop(), start)
+    kept = run_of(net, Backprop(reset=Kept()), start)
     assert np.all(kept != 0)
-    no_synapses = run_of(net, Backprop(synapses=Cut()), start)
+    no_synapses = run_of(net, Backprop(reset=Kept(), synapses=Cut()), start)
     assert np.all(no_synapses[:2] == 0) and no_synapses[2] != 0
     whole, half = (
         run_of(net, Backprop(synapses={"p": Scaled(own)}, reset=Cut()), start) for own in (1, 0.5)
     )
     assert np.all((0 < half / whole)[:2] & (half / whole <= 0.5)[:2])  # more than once around
     assert np.all((whole != kept)[:2])
-    assert np.all(run_of(net, Backprop(between=Truncated(0.4)), start)[:2] == 0)
+    truncated = Backprop(reset=Kept(), between=Truncated(0.4))
+    assert np.all(run_of(net, truncated, start)[:2] == 0)
 
 
 def test_what_is_carried_between_blocks():
@@ -295,7 +296,7 @@ def ending(net, v, steps):
     start = net.init(jax.random.key(0))
     state = eqx.tree_at(lambda s: s.populations["cells"].cell["v"], start, v)
     record = {"v": States("cells", "v"), "n": Counts("cells", every=0.1)}
-    made = jsnn.simulate(net, state, steps, record)
+    made = jsnn.simulate(net, state, steps, record, adjoint=Backprop(reset=Kept()))
     own = sum(jnp.sum(r.values) for r in made.records.values())
     return jnp.sum(made.state.populations["cells"].cell["v"]) + own
 
