@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jsnn._derivatives import backward_only
 from jsnn._divide import AXIS
 from jsnn._math import NEVER, real_dtype
-from jsnn._reverse import differentiable
+from jsnn._reverse import FORWARD, differentiable
 from jsnn._walk import Carry, Given, Where, blocks, narrow, structure, wide
 from jsnn.delivery import EventDriven, Rows, SegmentSum
 from jsnn.network import Network
@@ -96,6 +97,7 @@ def _blocks(
     if isinstance(steps, int):
         moving, rest = eqx.partition(network, eqx.is_inexact_array)
         known: Any = eqx.combine(lax.stop_gradient(moving), rest)
+        given = backward_only(given, FORWARD)
         return _plain(differentiable(given, buffers, counts, known, record, where, steps))
     start = given._replace(state=narrow(network, given.state))
     state, buffers, counts = blocks(network, record, where, start, steps, buffers, counts)

@@ -155,6 +155,21 @@ def doubt(wrong: Callable[..., Any], *values: Any) -> None:
         doubts.append(jnp.any(wrong(*(lax.stop_gradient(jnp.asarray(value)) for value in values))))
 
 
+_REAL = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def check_dtype(name: str, value: Any) -> None:
+    """Raise for floats that are neither float32 nor float64, and for complex numbers, traced or
+    not. In the working precision they would seem to have digits that they lack, or lose a part."""
+    for leaf in jax.tree.leaves(value):
+        dtype = getattr(leaf, "dtype", None)
+        if isinstance(leaf, complex):
+            dtype = np.dtype(complex)
+        if dtype is None or dtype in _REAL or not jnp.issubdtype(dtype, jnp.inexact):
+            continue
+        raise TypeError(f"{name} has dtype {dtype}; give real numbers of float32 or float64")
+
+
 def check_number(
     name: str, value: Any, *, low: float | None = None, strict: bool = False, finite: bool = True
 ) -> None:
@@ -248,14 +263,12 @@ def _numbers(name: str, value: Any) -> np.ndarray | None:
             f"{name}={shortened(value)} is a distribution, which nothing draws from here; give a "
             "number or an array of numbers"
         )
+    check_dtype(name, value)
     try:
         array = concrete(value)
     except (TypeError, ValueError):
         array = np.asarray(None)
-    # bfloat16 is of JAX's floating numbers, not of NumPy's
-    if array is not None and not (
-        array.dtype.kind in "iuf" or jnp.issubdtype(array.dtype, jnp.floating)
-    ):
+    if array is not None and array.dtype.kind not in "iuf":
         raise TypeError(
             f"{name}={shortened(value)} is not a number; give a number or an array of numbers"
         )

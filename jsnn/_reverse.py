@@ -15,12 +15,19 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jsnn._derivatives import without_derivative
 from jsnn._math import whole_steps
 from jsnn._walk import Carry, Given, Where, blocks, narrow, one_unit, unit, wide
 from jsnn.delivery import Backward, EventDriven
 from jsnn.network import Network
 from jsnn.record import Counts, Recorder
 from jsnn.state import State
+
+FORWARD = (
+    "the network delivers event by event, which has first derivatives backward, as of jax.grad; "
+    "for those in forward mode (jax.jvp, jax.jacfwd, jax.linearize) and for second derivatives "
+    "(jax.hessian) build it with Network(..., delivery=jsnn.SegmentSum())"
+)
 
 _KEPT = ("populations", "buffers", "releases", "relaxation", "signals", "edges")
 
@@ -43,6 +50,7 @@ def differentiable(
 
 @differentiable.def_fwd
 def _forward(perturbed, given, buffers, counts, network, record, where, steps):
+    given = without_derivative(given, FORWARD)
     whole, tail = divmod(steps, unit(network))
     state = narrow(network, given.state)
     stride = _stride(given, state, whole)
@@ -72,6 +80,7 @@ def _forward(perturbed, given, buffers, counts, network, record, where, steps):
 def _backward(
     residuals, cotangents, perturbed, given, buffers, counts, network, record, where, steps
 ):
+    given, cotangents = without_derivative((given, cotangents), FORWARD)
     kept, last = residuals
     assert isinstance(network.delivery, EventDriven)
     length = unit(network)

@@ -79,7 +79,8 @@ def simulate(
 
     However a run is cut into calls, the spikes are the same. Gradients pass through what `States`,
     `SynapseStates` and `Counts` record (with `every=dt`, whether each cell spiked in each step);
-    not through `Spikes`, which are bits. Forward derivatives want `SegmentSum` delivery. Another
+    not through `Spikes`, which are bits. Forward derivatives (`jax.jvp`) and second ones
+    (`jax.hessian`) want `SegmentSum` delivery, and are a `TypeError` without. Another
     number of steps compiles anew; `run` does not. Many short calls belong inside one `jit` or
     `scan`: each from outside takes a millisecond or more. Several devices are for `network.on`,
     `shard_map` or a batch of states: on CPUs, XLA cannot divide the cells of a state by itself.

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jsnn._divide import Split, split_edges
 from jsnn._math import (
     as_real,
+    check_dtype,
     check_number,
     doubt,
     extremes,
@@ -66,6 +67,7 @@ class Synapses(eqx.Module):
 
     def checked(self, target: Population) -> "Synapses":
         """The same; raises unless weights and release, which may have been replaced, fit."""
+        check_dtype("weight", self.weight)
         dtype = getattr(self.weight, "dtype", np.dtype(object))
         if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
             check_number("weight", self.weight)

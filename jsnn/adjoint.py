@@ -4,7 +4,13 @@ The surrogate of a population says what a spike's derivative is. Over thousands 
 recurrent network the exact product of all those derivatives often explodes, and then says nothing.
 Hence three places at which it can be tamed, each an object:
 
-- `reset`: the path from a spike to the reset membrane of its cell,
+- `reset`: the path from a spike to the reset membrane of its cell. It is cut if nothing is said:
+  then the gradient of a membrane is that of what was computed, with its spikes where they are,
+  and exact where there are none. (What a cell near its threshold would send is another path.)
+  `Kept()` multiplies the surrogate by v_reset - v, also of a cell that came near its threshold and
+  was not reset. That stands for the spikes that would come or go, and in recurrent networks needs
+  less damping; but of a membrane that stays below threshold it is wrong, without bounds where
+  surrogates are narrow.
 - `synapses`: the path from a spike along its synapses, for all projections or by name,
 - `between`: what is carried back over the boundary of two blocks of steps.
 
@@ -21,8 +27,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from jsnn._derivatives import backward_only
 from jsnn._math import as_real, check_scalar, plain, shortened, whole_steps
 from jsnn._names import explained
+
+_FORWARD = (
+    "Clipped bounds what is carried backward; for derivatives in forward mode (jax.jvp, "
+    "jax.jacfwd, jax.linearize) leave it out of Backprop(between=)"
+)
 
 
 @explained
@@ -35,7 +47,8 @@ class Kept(eqx.Module):
 
 @explained
 class Cut(eqx.Module):
-    """No derivative: the path is taken as known."""
+    """No derivative: the path is taken as known. At resets this is the default (Zenke and Vogels
+    2021, Neural Comput. 33)."""
 
     def __call__(self, x: Array) -> Array:
         return lax.stop_gradient(x)
@@ -96,7 +109,7 @@ class Fading(eqx.Module):
 @explained
 class Clipped(eqx.Module):
     """What is carried back has at most this `norm`, over all cells and states together. Backward
-    only: `jax.jvp` does not pass."""
+    only: in forward mode, as under `jax.jvp`, it is a `TypeError`."""
 
     norm: Array
 
@@ -105,7 +118,7 @@ class Clipped(eqx.Module):
         self.norm = as_real(norm)
 
     def __call__(self, carried: Any, step: Array, since: Array | int, dt: float) -> Any:
-        return _clipped(carried, lax.stop_gradient(self.norm))
+        return _clipped(backward_only(carried, _FORWARD), lax.stop_gradient(self.norm))
 
 
 Between = Truncated | Fading | Clipped
@@ -118,7 +131,7 @@ class Backprop(eqx.Module):
     **Arguments:**
 
     - `reset`, `synapses`: `Kept()`, `Cut()` or `Scaled(factor)`; `synapses` also a dictionary of
-      them by projection (those left out are kept).
+      them by projection (those left out are kept). If left out, resets are cut and synapses kept.
     - `between`: `Truncated(every)`, `Fading(tau)`, `Clipped(norm)`, or several in a list, applied
       in turn to the gradient that is carried back.
     - `memory`: bytes that states kept on the way forward may take, of each member of a batch
@@ -143,7 +156,7 @@ class Backprop(eqx.Module):
         between: Between | Sequence[Between] = (),
         memory: float = 5e8,
     ):
-        self.reset = Kept() if reset is None else reset
+        self.reset = Cut() if reset is None else reset
         paths = Kept() if synapses is None else synapses
         self.synapses = dict(paths) if isinstance(paths, Mapping) else paths
         self.between = (between,) if isinstance(between, Between) else tuple(between)

@@ -23,7 +23,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_number, concrete, real_dtype, shortened
+from jsnn._math import as_real, check_dtype, check_number, concrete, real_dtype, shortened
 from jsnn._names import explained
 from jsnn._spike_checks import whole
 
@@ -177,6 +177,7 @@ def _filtered(values: Array, decay: Array) -> Array:
 
 def _over_time(name: str, values: ArrayLike) -> Array:
     """Real numbers `[time, n]`."""
+    check_dtype(name, values)
     array = jnp.asarray(values)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(
@@ -192,6 +193,8 @@ def _real(values: ArrayLike) -> Array:
 
 
 def _alike(name: str, values: ArrayLike, other: str, target: ArrayLike) -> tuple[Array, Array]:
+    check_dtype(name, values)
+    check_dtype(other, target)
     a, b = jnp.asarray(values), jnp.asarray(target)
     if a.shape != b.shape or not a.size:
         raise ValueError(f"{name} has shape {a.shape} and {other} {b.shape}; give two of one shape")

@@ -41,7 +41,7 @@ from jsnn._population_checks import (
     state_names,
 )
 from jsnn._system import Current, System, receptors_after, vector_field
-from jsnn.adjoint import Kept, Path
+from jsnn.adjoint import Cut, Path
 from jsnn.distributions import Distribution, drawn, is_distribution
 from jsnn.growth import Calcium, Growth, SynapticElements
 from jsnn.growth import Coefficients as GrowthCoefficients
@@ -52,7 +52,7 @@ from jsnn.solvers import RK4, Drive, Field, Piecewise, Solver
 from jsnn.surrogate import Surrogate, Triangular
 
 Values = dict[str, Array]
-_KEPT, _AS_IN_NEST = Kept(), AsInNest()
+_CUT, _AS_IN_NEST = Cut(), AsInNest()
 STRONGEST = 1.6  # h g / c_m, at which RK4 takes most of the way in a substep
 _SHORTEST = 1e-3  # of a time constant, in steps: beyond it the propagator runs out of digits
 
@@ -324,7 +324,8 @@ class Population(eqx.Module):
         """One step of dt, with the arrivals of its slot by receptor and the current held in it.
 
         Returns the state, `fired` `[n]` (1 or 0 in the working precision, differentiable through
-        the surrogate), and `active` `[n]`: the cells within the surrogate's support.
+        the surrogate), and `active` `[n]`: the cells within the surrogate's support. The reset has
+        no derivative by the spike, as by default in `jsnn.adjoint.Backprop`.
         """
         moved = self.move(coefficients, state, lambda at, y: Current(at, current), dt)
         state, fired, active = self.finish(coefficients, state, moved, arrivals)
@@ -416,7 +417,7 @@ class Population(eqx.Module):
         before: PopulationState,
         moved: Moved,
         arrivals: Mapping[str, Array],
-        reset: Path = _KEPT,
+        reset: Path = _CUT,
         order: Order = _AS_IN_NEST,
     ) -> tuple[PopulationState, Array, Array]:
         """What follows the solver in a step, up to its spikes: the state, `fired` and `active`, as

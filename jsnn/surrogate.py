@@ -6,8 +6,8 @@ of them have area `damping`, 1 if left out, as the derivative of a step has; wit
 estimate the density of membranes at threshold, which is what the expected number of spikes changes
 by. Damping below 1 makes gradients of deep or recurrent networks decay that would explode
 (Bellec et al. 2018, NeurIPS 31): of Brunel's network over 600 ms, that of `Triangular(1.0,
-damping=0.1)` points the right way, and undamped ones of 1 and 5 mV explode
-(notebooks/gradients.ipynb).
+damping=0.03)` points the right way, as does a damping of 0.1 where the path through resets is kept
+(`jsnn.adjoint`), and undamped ones of 1 and 5 mV explode (notebooks/gradients.ipynb).
 
 The support decides what the backward pass costs: cells beyond it get no gradient through their
 spikes, so that their synapses are not visited. `Triangular` and `Boxcar` have a compact one; the

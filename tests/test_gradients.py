@@ -18,7 +18,7 @@ from jsnn.connect import AllToAll, FixedIndegree, FixedTotalNumber
 from jsnn.delays import Interpolated
 from jsnn.distributions import Uniform
 from jsnn.growth import Calcium, Gaussian, SynapticElements
-from jsnn.inputs import Poisson
+from jsnn.inputs import Poisson, SpikeList
 from jsnn.neurons import LIF
 from jsnn.receptors import Delta, Exponential
 from jsnn.record import Counts, States, SynapseStates
@@ -233,16 +233,17 @@ def run_of(net, adjoint, start):
 def test_paths_that_are_cut_or_scaled():
     net = eqx.tree_at(lambda n: n.inputs["noise"].rate, small(), 0.0)
     start = net.init(jax.random.key(0))
-    kept = run_of(net, Backprop(), start)
+    kept = run_of(net, Backprop(reset=Kept()), start)
     assert np.all(kept != 0)
-    no_synapses = run_of(net, Backprop(synapses=Cut()), start)
+    no_synapses = run_of(net, Backprop(reset=Kept(), synapses=Cut()), start)
     assert np.all(no_synapses[:2] == 0) and no_synapses[2] != 0
     whole, half = (
         run_of(net, Backprop(synapses={"p": Scaled(own)}, reset=Cut()), start) for own in (1, 0.5)
     )
     assert np.all((0 < half / whole)[:2] & (half / whole <= 0.5)[:2])  # more than once around
     assert np.all((whole != kept)[:2])
-    assert np.all(run_of(net, Backprop(between=Truncated(0.4)), start)[:2] == 0)
+    truncated = Backprop(reset=Kept(), between=Truncated(0.4))
+    assert np.all(run_of(net, truncated, start)[:2] == 0)
 
 
 def test_what_is_carried_between_blocks():
@@ -295,7 +296,7 @@ def ending(net, v, steps):
     start = net.init(jax.random.key(0))
     state = eqx.tree_at(lambda s: s.populations["cells"].cell["v"], start, v)
     record = {"v": States("cells", "v"), "n": Counts("cells", every=0.1)}
-    made = jsnn.simulate(net, state, steps, record)
+    made = jsnn.simulate(net, state, steps, record, adjoint=Backprop(reset=Kept()))
     own = sum(jnp.sum(r.values) for r in made.records.values())
     return jnp.sum(made.state.populations["cells"].cell["v"]) + own
 
@@ -381,10 +382,66 @@ def test_bad_choices_for_a_network():
     ):
         with pytest.raises((ValueError, TypeError), match=message):
             jsnn.simulate(net, start, 3, adjoint=adjoint)
-    with pytest.raises(TypeError, match="custom_vjp"):
-        jax.jacfwd(lambda w: last_of(net, w))(jnp.asarray(1.0))
 
 
-def last_of(net, weight):
+def third(net, weight, adjoint=None):
+    """Of the third cell, which fires last, the squared membrane in the end."""
     own = eqx.tree_at(lambda n: n.synapses["p"].weight, net, weight)
-    return jsnn.simulate(own, own.init(jax.random.key(0)), 3).state.populations["cells"].cell["v"]
+    made = jsnn.simulate(own, own.init(jax.random.key(0)), 7, adjoint=adjoint)
+    return made.state.populations["cells"].cell["v"][2] ** 2
+
+
+# Of a function f of one number: in forward mode, and differentiated twice
+BEYOND = {
+    "jvp": lambda f, x: jax.jvp(f, (x,), (x,)),
+    "linearize": lambda f, x: jax.linearize(f, x)[1](x),
+    "jit jacfwd": lambda f, x: jax.jit(jax.jacfwd(f))(x),
+    "vmap jvp": lambda f, x: jax.vmap(lambda x: jax.jvp(f, (x,), (x,)))(x[None]),
+    "scan jvp": lambda f, x: jax.jvp(
+        lambda x: jax.lax.scan(lambda c, _: (c + f(x), None), 0.0, None, 2)[0], (x,), (x,)
+    ),
+    "hessian": lambda f, x: jax.hessian(f)(x),
+    "jit vmap hessian": lambda f, x: jax.jit(jax.vmap(jax.hessian(f)))(x[None]),
+    "jacrev of grad": lambda f, x: jax.jacrev(jax.grad(f))(x),
+    "jvp of grad": lambda f, x: jax.jvp(jax.grad(f), (x,), (x,)),
+    "jacfwd of jit of grad": lambda f, x: jax.jacfwd(jax.jit(jax.grad(f)))(x),
+}
+
+
+@pytest.mark.parametrize("way", BEYOND)
+def test_derivatives_that_event_driven_delivery_lacks(way):
+    net, x = small(), jnp.asarray(0.6)
+    with pytest.raises(TypeError, match=r"event by event.*delivery=jsnn.SegmentSum\(\)"):
+        BEYOND[way](lambda weight: third(net, weight), x)
+
+
+def test_derivatives_that_sums_have(x64):
+    """Forward as backward, and twice: of a membrane at rest that gets arrivals, a square."""
+    net = eqx.tree_at(lambda n: n.delivery, small(), jsnn.SegmentSum())
+    x, f = jnp.asarray(0.6), lambda weight: third(net, weight)
+    slope = jax.grad(f)(x)
+    np.testing.assert_allclose(jax.jvp(f, (x,), (1.0,))[1], slope, rtol=1e-12)
+    h = 1e-4
+    second = (f(x + h) - 2 * f(x) + f(x - h)) / h**2
+    for way in (jax.hessian(f), jax.jacrev(jax.grad(f))):
+        np.testing.assert_allclose(way(x), second, rtol=1e-5)
+
+
+def test_what_goes_backward_only_says_so():
+    net = eqx.tree_at(lambda n: n.delivery, small(), jsnn.SegmentSum())
+    clipped = Backprop(between=Clipped(1.0))
+    with pytest.raises(TypeError, match="Clipped bounds .* leave it out"):
+        jax.jacfwd(lambda w: third(net, w, clipped))(jnp.asarray(0.6))
+    cell = jsnn.Population(LIF(v_th=0.0), 1, {"x": Delta()})
+    given = SpikeList("cell", [0.2, 0.3], [0, 0], 1.0)
+    alone = jsnn.Network({"cell": cell}, inputs={"given": given}, dt=0.1)
+
+    def end(weight):
+        own = eqx.tree_at(lambda n: n.inputs["given"].weight, alone, weight)
+        made = jsnn.simulate(own, own.init(jax.random.key(0)), 5)
+        return made.state.populations["cell"].cell["v"][0] ** 2
+
+    assert jax.grad(end)(1.0) < 0
+    for way in (jax.jacfwd(end), jax.hessian(end), jax.grad(jax.grad(end))):
+        with pytest.raises(TypeError, match="weights of a SpikeList have first derivatives"):
+            way(1.0)

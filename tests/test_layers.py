@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "jsnn"
 FLOORS = [
     {"_files", "_content", "_interrupts"},
     {"_names"},
-    {"_math", "_random", "_draw", "_one_kernel", "_sorting", "spikes"},
+    {"_math", "_derivatives", "_random", "_draw", "_one_kernel", "_sorting", "spikes"},
     {"surrogate", "adjoint", "solvers", "receptors", "distributions", "edges", "_spike_checks"},
     {"_points", "_slots", "_working_set", "transforms"},
     {"growth", "analysis", "distances", "losses", "delays", "export", "_plot_checks", "_swept"},

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from jsnn._math import (
     as_real,
     check_cells,
+    check_dtype,
     check_number,
     check_scalar,
     concrete,
@@ -146,6 +147,7 @@ class Poisson(eqx.Module):
                 f"{type(error).__name__}. Give a JAX function of one number, with jnp and "
                 "jnp.where in place of np, float() and if"
             ) from error
+        check_dtype(f"what rate={shortened(self.rate)} returns", made)
         if not isinstance(made, jax.ShapeDtypeStruct) or made.dtype.kind not in "iuf":
             raise TypeError(f"rate={shortened(self.rate)} returns {made}; return real numbers")
         if made.shape not in ((), (1,), (n,)):

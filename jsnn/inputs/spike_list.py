@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from jsnn._derivatives import backward_only, without_derivative
 from jsnn._math import (
     NEVER,
     as_array,
@@ -38,6 +39,11 @@ from jsnn.inputs._common import (
 
 _AT_ONCE = 256  # spikes: a block mostly holds few of a long list
 
+_FORWARD = (
+    "weights of a SpikeList have first derivatives backward, as of jax.grad, and neither forward "
+    "(jax.jvp, jax.jacfwd) nor second ones (jax.hessian); take them as known there"
+)
+
 
 @explained
 class SpikeList(eqx.Module):
@@ -62,9 +68,9 @@ class SpikeList(eqx.Module):
         trials = [SpikeList("cells", *spikes, 1.0, capacity=4096).on_grid(dt) for spikes in data]
         stacked = jax.tree.map(lambda *own: jnp.stack(own), *trials)
 
-    Of the weights there are gradients of first order, in reverse mode. Weights of each spike keep
-    the length that they are given in; with a `capacity` they are `[capacity]` from the network on,
-    and 0 where there is no spike.
+    Of the weights there are gradients of first order, in reverse mode; others are a `TypeError`.
+    Weights of each spike keep the length that they are given in; with a `capacity` they are
+    `[capacity]` from the network on, and 0 where there is no spike.
     """
 
     _times: np.ndarray | None  # until a network gives them its grid
@@ -181,7 +187,7 @@ class SpikeList(eqx.Module):
         self, prepared: Prepared, key: Array, steps: Array, cells: Cells, target: Target, dt: float
     ) -> Array:
         slots, targets, weight = prepared.shared
-        return _place(cells.n, weight, slots, targets - cells.first, steps)
+        return _place(cells.n, backward_only(weight, _FORWARD), slots, targets - cells.first, steps)
 
     def overflow(self, prepared: Prepared, steps: Array, dt: float) -> Array:
         return jnp.zeros(steps.shape, bool)
@@ -203,6 +209,7 @@ def _place(n: int, weight: Array, slots: Array, targets: Array, steps: Array) ->
 
 def _take(n: int, kept: tuple[Array, Array, Array], slope: Array) -> tuple[Array, None, None, None]:
     slots, targets, steps = kept
+    slope = without_derivative(slope, _FORWARD)
 
     def add(out, begin, row, cell, here):
         some = jnp.where(here, slope.at[row, cell].get(mode="clip"), 0)
@@ -215,7 +222,7 @@ def _take(n: int, kept: tuple[Array, Array, Array], slope: Array) -> tuple[Array
 
 _place.defvjp(
     lambda n, weight, slots, targets, steps: (
-        _place(n, weight, slots, targets, steps),
+        _place(n, backward_only(weight, _FORWARD), slots, targets, steps),
         (slots, targets, steps),
     ),
     _take,

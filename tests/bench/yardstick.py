@@ -6,6 +6,8 @@ differences over many seeds, each with the same random numbers on both sides. Be
 surrogate gradients of several choices, by seed, with their means, spread, signs and cosine.
 
     python tests/bench/yardstick.py --json notebooks/yardstick.json
+
+With `--beside` it takes the differences, and choices that are not named, from an earlier file.
 """
 
 import argparse
@@ -23,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import brunel_delta  # noqa: E402
 
 import jsnn  # noqa: E402
-from jsnn.adjoint import Backprop, Clipped, Cut, Fading, Scaled, Truncated  # noqa: E402
+from jsnn.adjoint import Backprop, Clipped, Cut, Fading, Kept, Scaled, Truncated  # noqa: E402
 from jsnn.inputs import Poisson  # noqa: E402
 from jsnn.losses import cv_isi  # noqa: E402
 from jsnn.record import Counts  # noqa: E402
@@ -38,16 +40,21 @@ POINT = {"J": SIZES.j, "g": brunel_delta.G, "eta": brunel_delta.ETA, "nu_ext": 1
 STEP = 0.1  # of a logarithm, to either side
 MORE = {"J": 5}  # times the seeds: synchrony hardly depends on it
 
+ALL_KEPT = Backprop(reset=Kept())
 CHOICES = {
-    "as it comes: width 5, all kept": (Triangular(), Backprop()),
-    "width 1, all kept": (Triangular(1.0), Backprop()),
-    "width 1, all kept, clipped": (Triangular(1.0), Backprop(between=Clipped(1.0))),
+    "as it comes: width 5, reset cut": (Triangular(), Backprop()),
+    "width 5, all kept": (Triangular(), ALL_KEPT),
+    "width 1, all kept": (Triangular(1.0), ALL_KEPT),
+    "width 1, all kept, clipped": (
+        Triangular(1.0),
+        Backprop(reset=Kept(), between=Clipped(1.0)),
+    ),
     "width 1, reset cut": (Triangular(1.0), Backprop(reset=Cut())),
     "width 1, reset cut, synapses cut": (
         Triangular(1.0),
         Backprop(reset=Cut(), synapses=Cut()),
     ),
-    "width 20, synapses cut": (Triangular(20.0), Backprop(synapses=Cut())),
+    "width 20, synapses cut": (Triangular(20.0), Backprop(reset=Kept(), synapses=Cut())),
     "width 1, reset cut, synapses x 0.03": (
         Triangular(1.0),
         Backprop(reset=Cut(), synapses=Scaled(0.03)),
@@ -61,10 +68,10 @@ CHOICES = {
         Triangular(1.0, damping=0.1),
         Backprop(reset=Cut(), between=Truncated(20.0)),
     ),
-    "width 5, damping 0.15, all kept": (Triangular(5.0, damping=0.15), Backprop()),
-    "width 2, damping 0.15, all kept": (Triangular(2.0, damping=0.15), Backprop()),
-    "width 2, damping 0.1, all kept": (Triangular(2.0, damping=0.1), Backprop()),
-    "width 1, damping 0.1, all kept": (Triangular(1.0, damping=0.1), Backprop()),
+    "width 5, damping 0.15, all kept": (Triangular(5.0, damping=0.15), ALL_KEPT),
+    "width 2, damping 0.15, all kept": (Triangular(2.0, damping=0.15), ALL_KEPT),
+    "width 2, damping 0.1, all kept": (Triangular(2.0, damping=0.1), ALL_KEPT),
+    "width 1, damping 0.1, all kept": (Triangular(1.0, damping=0.1), ALL_KEPT),
     "width 1, damping 0.03, reset cut": (Triangular(1.0, damping=0.03), Backprop(reset=Cut())),
     "width 0.3, damping 0.03, reset cut": (Triangular(0.3, damping=0.03), Backprop(reset=Cut())),
     "width 3, damping 0.03, reset cut": (Triangular(3.0, damping=0.03), Backprop(reset=Cut())),
@@ -132,11 +139,34 @@ def main():
     parser.add_argument("--duration", type=float, default=600.0, metavar="MS")
     parser.add_argument("--choices", nargs="*", default=list(CHOICES))
     parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--beside", metavar="FILE", help="an earlier file, to measure choices anew")
     args = parser.parse_args()
     net = build()
     logs = {name: jnp.log(jnp.asarray(value, jnp.float32)) for name, value in POINT.items()}
-    options = {"compiler_options": jsnn.COMPILER_OPTIONS}
-    run = jax.jit(lambda logs, key: measures(logs, net, key, args.duration, None), **options)
+    if args.beside:
+        found = json.loads(Path(args.beside).read_text())
+        if (found["point"], found["duration"]) != (POINT, args.duration):
+            raise SystemExit(f"{args.beside} is of another point or duration")
+        if found["gradients"] != args.gradients and set(found["choices"]) - set(args.choices):
+            raise SystemExit(f"{args.beside} has gradients of {found['gradients']} seeds")
+    else:
+        found = differences(args, net, logs)
+    truth = {what: np.array(own) for what, own in found["truth"].items()}
+    choices = found["choices"]
+    for label in args.choices:
+        choices[label] = gradients(args, net, logs, label, truth)
+    order = [*CHOICES, *(label for label in choices if label not in CHOICES)]
+    found["choices"] = {label: choices[label] for label in order if label in choices}
+    if args.json:
+        Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
+
+
+OPTIONS = {"compiler_options": jsnn.COMPILER_OPTIONS}
+
+
+def differences(args, net, logs) -> dict:
+    """The derivatives of expectations, by central differences."""
+    run = jax.jit(lambda logs, key: measures(logs, net, key, args.duration, None), **OPTIONS)
     truth, error, values = ({name: [] for name in MEASURES} for _ in range(3))
     start = time.perf_counter()
     for name in NAMES[:-1]:
@@ -168,33 +198,35 @@ def main():
             f"{what:10}",
             *(f"{t:8.3f} +- {e:.3f}" for t, e in zip(truth[what], error[what], strict=True)),
         )
-    for label in args.choices:
-        surrogate, adjoint = CHOICES[label]
-        own = eqx.tree_at(lambda n: n.populations["cells"].surrogate, net, surrogate)
+    return found
 
-        def all_three(logs, key, own=own, adjoint=adjoint):
-            of = lambda logs: measures(logs, own, key, args.duration, adjoint)  # noqa: E731
-            made, pull = jax.vjp(of, logs)
-            zero = jax.tree.map(jnp.zeros_like, made)
-            return {w: pull({**zero, w: jnp.ones_like(made[w])})[0] for w in MEASURES}
 
-        gradient = jax.jit(all_three, **options)
-        start = time.perf_counter()
-        made = [gradient(logs, jax.random.key(7000 + i)) for i in range(args.gradients)]
-        by_measure = {}
-        for what in MEASURES:
-            each = np.array([[float(g[what][name]) for name in NAMES] for g in made])
-            with np.errstate(all="ignore"):
-                by_measure[what] = table(each, truth[what])
-            row = by_measure[what]
-            cosine = "     " if row["cosine"] is None else f"{row['cosine']:5.2f}"
-            signs = "".join("+" if right else "-" for right in row["signs"])
-            means = " ".join(f"{m:10.3g}" for m in row["mean"])
-            print(f"{label:48} {what:10} {means}  cosine {cosine}  signs {signs}", flush=True)
-        found["choices"][label] = by_measure
-        print(f"{'':48} {time.perf_counter() - start:.0f} s")
-    if args.json:
-        Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
+def gradients(args, net, logs, label: str, truth: dict) -> dict:
+    """Of a choice, the table of each measure."""
+    surrogate, adjoint = CHOICES[label]
+    net = eqx.tree_at(lambda n: n.populations["cells"].surrogate, net, surrogate)
+
+    def all_three(logs, key):
+        of = lambda logs: measures(logs, net, key, args.duration, adjoint)  # noqa: E731
+        made, pull = jax.vjp(of, logs)
+        zero = jax.tree.map(jnp.zeros_like, made)
+        return {w: pull({**zero, w: jnp.ones_like(made[w])})[0] for w in MEASURES}
+
+    gradient = jax.jit(all_three, **OPTIONS)
+    start = time.perf_counter()
+    made = [gradient(logs, jax.random.key(7000 + i)) for i in range(args.gradients)]
+    by_measure = {}
+    for what in MEASURES:
+        each = np.array([[float(g[what][name]) for name in NAMES] for g in made])
+        with np.errstate(all="ignore"):
+            by_measure[what] = table(each, truth[what])
+        row = by_measure[what]
+        cosine = "     " if row["cosine"] is None else f"{row['cosine']:5.2f}"
+        signs = "".join("+" if right else "-" for right in row["signs"])
+        means = " ".join(f"{m:10.3g}" for m in row["mean"])
+        print(f"{label:48} {what:10} {means}  cosine {cosine}  signs {signs}", flush=True)
+    print(f"{'':48} {time.perf_counter() - start:.0f} s")
+    return by_measure
 
 
 if __name__ == "__main__":
