@@ -8,6 +8,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import jsnn
+from jsnn.adjoint import Backprop, Kept
 from jsnn.connect import AllToAll, OneToOne
 from jsnn.inputs import SpikeList
 from jsnn.neurons import LIF
@@ -154,12 +155,13 @@ def test_gradient_equals_central_differences(x64, name, parameters, delay, per_e
 def test_gradient_of_a_surrogate_reaches_the_release(x64):
     """A cell just below threshold might have used up resources, and a later spike release less.
 
-    The reference keeps u and x at the time of the step, and moves them by `fired`, in every step.
+    The reference keeps u and x at the time of the step, and moves them by `fired`, in every step; the
+    path through the reset is kept in both.
     """
     law = TsodyksMarkram(0.6, 50.0, 30.0)
     of_law = network(law, times=[1.0, 3.0], delay=0.1)
     start = of_law.init(jax.random.key(0))
-    lif = of_law.populations["pre"].neuron
+    lif, kept = of_law.populations["pre"].neuron, Backprop(reset=Kept())
 
     def released(v, tau_fac):
         net = eqx.tree_at(lambda n: n.synapses["p"].release.tau_fac, of_law, tau_fac)
@@ -167,7 +169,7 @@ def test_gradient_of_a_surrogate_reaches_the_release(x64):
         total = 0.0
         for length in (13, 27):
             record = {"r": SynapseStates("p", "r")}
-            solution = jsnn.simulate(net, state, length, record)
+            solution = jsnn.simulate(net, state, length, record, adjoint=kept)
             state = solution.state
             total += jnp.sum(solution.records["r"].values)
         return total + jnp.sum(state.populations["post"].cell["v"])

@@ -91,7 +91,7 @@ WRONG = {
         "poisson": (lambda n: n.inputs["poisson"].weight, np.inf, "input/poisson"),
         "rate": (lambda n: n.inputs["poisson"].rate, np.nan, "input/poisson"),
         "list": (lambda n: n.inputs["list"].weight, np.nan, "input/list"),
-        "cells": (lambda n: n.inputs["list"].cells, 10, "input/list"),
+        "cells": (lambda n: n.inputs["list"]._cells, 10, "input/list"),
         "step": (lambda n: n.inputs["step"].values, np.nan, "input/step"),
         "std": (lambda n: n.inputs["noise"].std, -1.0, "input/noise"),
         "conductance": (lambda n: n.couplings["gaps"].conductance, -1.0, "channels"),
