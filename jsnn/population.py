@@ -358,7 +358,7 @@ class Population(eqx.Module):
             return vector_field(system, y, current, frozen)
         receptors = receptors_after(system, state.receptors, current.at * dt)
         cell = vector_field(system, {**y, "receptors": receptors}, current, frozen)["cell"]
-        if self._has_conductances:
+        if self._has_conductances or current.conductance is not None:
             cell = {**cell, "v": cell["v"] * self._slowed(state, dt, system, current.conductance)}
         return {"cell": cell}
 

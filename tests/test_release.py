@@ -155,8 +155,8 @@ def test_gradient_equals_central_differences(x64, name, parameters, delay, per_e
 def test_gradient_of_a_surrogate_reaches_the_release(x64):
     """A cell just below threshold might have used up resources, and a later spike release less.
 
-    The reference keeps u and x at the time of the step, and moves them by `fired`, in every step; the
-    path through the reset is kept in both.
+    The reference keeps u and x at the time of the step, and moves them by `fired`, in every step;
+    the path through the reset is kept in both.
     """
     law = TsodyksMarkram(0.6, 50.0, 30.0)
     of_law = network(law, times=[1.0, 3.0], delay=0.1)

@@ -118,7 +118,7 @@ def test_strong_gap_junctions():
             "cells": jsnn.Population(
                 jsnn.neurons.LIF(i_e=np.array([800.0, 0.0]), t_ref=1.0),
                 2,
-                {"in": jsnn.receptors.Exponential(2.0, e_rev=-85.0)},
+                solver=RK4(),
                 slices={"a": slice(0, 1), "b": slice(1, 2)},
             )
         },
