@@ -19,7 +19,7 @@ from jsnn.record import Spikes, States
 # What users are handed, and do not make: its names are public, for `isinstance`
 HANDED = {"Fit", "Solution", "Swept", "State", "Growth", "Grown", "Junctions", "Way", "Relaxation"}
 HANDED |= {"PopulationState", "ReleaseState", "Rows", "Backward", "Synapses", "SlowCurrents"}
-HANDED |= {"SpikeRecord", "SampleRecord", "SpikeValues", "Store"}
+HANDED |= {"SpikeRecord", "SampleRecord", "SpikeValues", "Store", "Steps"}
 
 
 def public():

@@ -28,9 +28,12 @@ def growing():
         "b": SynapticElements(Gaussian()),
         "s": SynapticElements(Sigmoid()),
     }
-    cells = jsnn.Population(
-        LIF(), 8, {"g": Exponential(2.0, e_rev=0.0), "x": Delta()}, elements=elements
-    )
+    receptors = {
+        "g": Exponential(2.0, e_rev=0.0),
+        "x": Delta(),
+        "in": Exponential(2.0, sign=-1),  # as those of NEST's models
+    }
+    cells = jsnn.Population(LIF(), 8, receptors, elements=elements)
     rule = FixedIndegree(2)
     return jsnn.Network(
         {"c": cells},
@@ -44,6 +47,7 @@ def growing():
             "maass": jsnn.Projection(
                 *("c", "c", rule), weight=1.0, delay=1.0, receptor="x", release=MaassMarkram()
             ),
+            "signed": jsnn.Projection("c", "c", rule, weight=-1.0, delay=1.0, receptor="in"),
         },
         dt=0.1,
         key=KEY,
@@ -108,6 +112,7 @@ WRONG = {
         "weight": (lambda n: n.synapses["grows"].weight, -1.0, "projection/grows"),
         "delay": (lambda n: n.synapses["between"].delay.delay, np.nan, "c"),
         "u": (lambda n: n.synapses["maass"].release.u, -0.1, "c"),
+        "sign of a current": (lambda n: n.synapses["signed"].weight, 1.0, "c"),
     },
 }
 
