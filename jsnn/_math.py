@@ -102,6 +102,36 @@ def expm(matrix: Array) -> Array:
     return jnp.where(squarings > _MOST_SQUARINGS, jnp.nan, made)
 
 
+def expm_less_one(matrix: Array) -> Array:
+    """The exponential of a square matrix less 1, to the last digits of small ones, which the
+    difference would have lost; its Taylor series, scaled and squared, as `expm`."""
+    norm = lax.stop_gradient(jnp.max(jnp.sum(jnp.abs(matrix), axis=1)))
+    squarings = jnp.ceil(jnp.log2(jnp.maximum(norm, 1.0)))
+    scaled = matrix * jnp.exp2(-squarings)
+    # From the inside: x / k (1 + x / (k + 1) (1 + ...)), of which the last 1 is left out
+    made = lax.fori_loop(
+        0,
+        _TERMS,
+        lambda i, sum_: (scaled + scaled @ sum_) / (_TERMS - i),
+        jnp.zeros_like(matrix),
+    )
+    made = lax.fori_loop(
+        0,
+        _MOST_SQUARINGS,
+        lambda i, root: jnp.where(i < squarings, 2 * root + root @ root, root),
+        made,
+    )
+    return jnp.where(squarings > _MOST_SQUARINGS, jnp.nan, made)
+
+
+def add_in_two(total: Array, rest: Array, change: Array) -> tuple[Array, Array]:
+    """A sum of many small changes, with what was lost of them (Kahan 1965). In single precision a
+    change that is less than the last digit of the sum would be lost as a whole."""
+    change = change + rest
+    new = total + change
+    return new, change - (new - total)
+
+
 def inverse_exprel(x: ArrayLike) -> Array:
     """x / (exp(x) - 1), which is 1 at 0; without overflow, also of its slope."""
     x = jnp.asarray(x)

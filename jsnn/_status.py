@@ -64,8 +64,14 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
                 f"state is of another network: slow currents onto population {name!r} are "
                 f"{sorted(own.slow)}, and this network's {sorted(slow)}"
             )
+        if bool(own.rest) != bool(population.compensated):
+            raise ValueError(
+                f"state is of another network: the membranes of population {name!r} are "
+                f"{'' if own.rest else 'not '}compensated there; give both populations one "
+                "compensated="
+            )
         counts = {name: own.growth.get(name) for name in population.growth.counts}
-        values |= own.slow
+        values |= own.slow | {f"rest of {what}": value for what, value in own.rest.items()}
         for what, value in {**values, **counts, "refractory": own.refractory}.items():
             kind = real_dtype() if what in values else np.dtype(np.int32)
             leaves[f"{what!r} of population {name!r}"] = (_kind(value), ((population.n,), kind))

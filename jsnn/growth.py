@@ -26,6 +26,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jsnn._math import (
+    add_in_two,
     as_real,
     check_name,
     check_parameter,
@@ -265,12 +266,12 @@ class Growth(eqx.Module):
         for name, own in self.elements.items():
             at = ca * coefficients.mean if isinstance(own.curve, Linear) else euler
             grown = coefficients.growth[name] * coefficients.curves[name](at)
-            z, rest = _add(values[name], values[name + _REST], grown)
+            z, rest = add_in_two(values[name], values[name + _REST], grown)
             gone = z < 0 if not as_nest else (z < 0) & (fired > 0)
             new[name] = jnp.where(gone, 0, z)
             new[name + _REST] = jnp.where(gone, 0, rest)
         change = ca * coefficients.decay + coefficients.beta * fired
-        new[CALCIUM], new[CALCIUM + _REST] = _add(ca, values[CALCIUM + _REST], change)
+        new[CALCIUM], new[CALCIUM + _REST] = add_in_two(ca, values[CALCIUM + _REST], change)
         if as_nest:
             new[_EULER] = jnp.where(fired > 0, new[CALCIUM], euler)
         return new
@@ -295,11 +296,3 @@ class Growth(eqx.Module):
 def connected(element: str) -> str:
     """The name of the number of connected elements."""
     return element + _CONNECTED
-
-
-def _add(total: Array, rest: Array, change: Array) -> tuple[Array, Array]:
-    """A sum of many small changes, with what was lost of them (Kahan 1965). In single precision a
-    step near the set point is less than the last digit of z, and would be lost as a whole."""
-    change = change + rest
-    new = total + change
-    return new, change - (new - total)

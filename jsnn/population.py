@@ -16,16 +16,19 @@ from jax.typing import ArrayLike
 from jsnn import _resets
 from jsnn._law_checks import check_law
 from jsnn._math import (
+    add_in_two,
     as_real,
     check_cells,
     check_number,
     concrete,
     doubt,
     doubt_whole_steps,
+    expm_less_one,
     filled,
     named,
     real_dtype,
     remade,
+    shortened,
     unknown,
     whole_steps_array,
 )
@@ -48,25 +51,29 @@ from jsnn.growth import Coefficients as GrowthCoefficients
 from jsnn.neurons import AdEx
 from jsnn.order import AsInNest, Order
 from jsnn.receptors import Delta, Receptor
-from jsnn.solvers import RK4, Drive, Field, Piecewise, Solver
+from jsnn.solvers import RK4, Drive, Exact, Field, Piecewise, Solver
 from jsnn.surrogate import Surrogate, Triangular
 
 Values = dict[str, Array]
 _CUT, _AS_IN_NEST = Cut(), AsInNest()
 STRONGEST = 1.6  # h g / c_m, at which RK4 takes most of the way in a substep
 _SHORTEST = 1e-3  # of a time constant, in steps: beyond it the propagator runs out of digits
+_SMALLEST = 1e-3  # part of a time constant in a step, below which float32 loses what it brings
+_MEMBRANE = "v"
 
 
 class PopulationState(eqx.Module):
     """`cell` and `receptors` by name, each `[n]`; `refractory` counts the frozen steps left;
     `slow` are the slow currents of the next step by coupling (pA); `growth` are calcium and
-    synaptic elements, with what their sums keep."""
+    synaptic elements, with what their sums keep; `rest` is, of `compensated` populations, what the
+    last digit of the membrane cannot hold."""
 
     cell: Values
     receptors: dict[str, Values]
     refractory: Array
     slow: Values = eqx.field(default_factory=dict)
     growth: Values = eqx.field(default_factory=dict)
+    rest: Values = eqx.field(default_factory=dict)
 
 
 class Moved(NamedTuple):
@@ -106,6 +113,11 @@ class Population(eqx.Module):
     - `calcium`: a trace of the spikes of each neuron, the state `"ca"`.
     - `elements`: named kinds of synaptic elements that grow under it, each a state of its name; as
       `"name.connected"` the number of connected ones can be recorded. They imply `Calcium()`.
+    - `compensated`: whether the membrane is kept in two numbers, of which the second holds what the
+      last digit of the first cannot. Left out, it is so in float32 where a step is less than a
+      thousandth of a membrane's time constant: each step then brings less than 500 last digits of
+      v at most, and rounding would move the end of its way by more than 2e-3 mV. It is not done for
+      `AdEx`, whose coordinates are others, nor of what gap junctions join, nor in float64.
 
     Raises `ValueError` or `TypeError` for empty populations, arrays that are not `[n]`, unknown
     names, `Exact` for a system that is not linear, and a law that is not what it declares: one
@@ -120,6 +132,7 @@ class Population(eqx.Module):
     growth: Growth
     n: int = eqx.field(static=True)
     slices: tuple[tuple[str, int, int], ...] = eqx.field(static=True)
+    compensated: bool | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -133,6 +146,7 @@ class Population(eqx.Module):
         surrogate: Surrogate | None = None,
         calcium: Calcium | None = None,
         elements: Mapping[str, SynapticElements] | None = None,
+        compensated: bool | None = None,
     ):
         self.n = number_of_cells(n)
         check_arguments(neuron, receptors, slices, initial, solver, surrogate)
@@ -142,6 +156,14 @@ class Population(eqx.Module):
         self.growth = Growth(calcium, elements)
         check_growth(neuron, self.growth, self.receptors)
         self.surrogate = Triangular() if surrogate is None else surrogate
+        if compensated is not None and not isinstance(compensated, bool):
+            raise TypeError(f"compensated={shortened(compensated)}; give True, False or None")
+        if compensated and not self._can_be_compensated:
+            raise ValueError(
+                f"compensated=True: {type(neuron).__name__} is not moved by changes of a membrane "
+                "v; leave it out"
+            )
+        self.compensated = compensated
         self.slices = tuple(
             (name, *bounds(name, part, self.n)) for name, part in (slices or {}).items()
         )
@@ -254,7 +276,9 @@ class Population(eqx.Module):
         }
         cell = {name: full[name] for name in self.neuron.initial()}
         growth = self.growth.init(full, self.n)
-        return PopulationState(cell, receptors, filled(np.int32(0), self.n), growth=growth)
+        rest = {_MEMBRANE: filled(as_real(0.0), self.n)} if self.compensated else {}
+        refractory = filled(np.int32(0), self.n)
+        return PopulationState(cell, receptors, refractory, growth=growth, rest=rest)
 
     def checked(self, dt: float) -> "Population":
         """The same, made anew of its parameters; raises for those that are out of their range or
@@ -290,7 +314,29 @@ class Population(eqx.Module):
             doubt_whole_steps(self._t_ref, dt)
         else:
             whole_steps_array("t_ref", t_ref, dt)
+        if self.compensated is None:
+            object.__setattr__(self, "compensated", self._should_be_compensated(dt))
         return self
+
+    @property
+    def _can_be_compensated(self) -> bool:
+        return _MEMBRANE in self.neuron.initial() and not self.neuron.resets_within
+
+    def _should_be_compensated(self, dt: float) -> bool:
+        """Whether steps are so small that float32 would lose what they bring."""
+        if real_dtype() != np.float32 or not self._can_be_compensated:
+            return False
+        neuron: Any = self.neuron
+        if hasattr(neuron, "tau_m"):
+            slowest = concrete(neuron.tau_m)
+        else:
+            c_m, g_l = concrete(neuron.c_m), concrete(neuron.g_l)
+            if c_m is None or g_l is None:
+                return False
+            slowest = np.divide(
+                c_m, g_l, out=np.full(np.broadcast(c_m, g_l).shape, np.inf), where=g_l > 0
+            )
+        return slowest is not None and bool(np.any(dt < _SMALLEST * slowest))
 
     @property
     def _t_ref(self) -> Array:
@@ -309,7 +355,8 @@ class Population(eqx.Module):
             "cell": {name: zero for name in self.neuron.initial()},
             "receptors": {n: {s: zero for s in r.states} for n, r in self.receptors.items()},
         }
-        solver = self.solver.prepare(vector_field, system, example, dt)
+        more = (expm_less_one,) if self.compensated and isinstance(self.solver, Exact) else ()
+        solver = self.solver.prepare(vector_field, system, example, dt, *more)
         steps = jnp.rint(self._t_ref / dt).astype(jnp.int32)
         return Coefficients(system, solver, steps, self.growth.prepare(dt))
 
@@ -337,9 +384,36 @@ class Population(eqx.Module):
         """(1) Neuron and receptors advance by dt, under a current that may change in it."""
         if self.neuron.resets_within:
             return self._move_with_resets(coefficients, state, drive, dt)
+        if self.compensated:
+            return self._move_in_two(coefficients, state, drive, dt)
         field, y, system = self.field(state, dt), self.begin(state), coefficients.system
         y = self.solver.step(coefficients.solver, field, system, y, drive, dt)
         return self.moved(coefficients, state, y, dt)
+
+    def _move_in_two(
+        self, coefficients: Coefficients, state: PopulationState, drive: Drive, dt: float
+    ) -> Moved:
+        """The same by changes: the solver moves what is added to the states, from 0 on."""
+        begin, system = self.begin(state), coefficients.system
+        field, beside = self.field(state, dt), partial(jax.tree.map, jnp.add, begin)
+        if isinstance(self.solver, Exact):
+            change = self.solver.step(coefficients.solver, field, system, begin, drive, dt)
+        else:
+            change = self.solver.step(
+                coefficients.solver,
+                lambda system, change, current: field(system, beside(change), current),
+                system,
+                jax.tree.map(jnp.zeros_like, begin),
+                lambda at, change: drive(at, beside(change)),
+                dt,
+            )
+        v, rest = state.cell[_MEMBRANE], state.rest[_MEMBRANE]
+        y = beside(change)
+        y["cell"][_MEMBRANE], new = add_in_two(v, rest, change["cell"][_MEMBRANE])
+        if _MEMBRANE in self.neuron.frozen:
+            new = jnp.where(state.refractory > 0, rest, new)
+        moved = self.moved(coefficients, state, y, dt)
+        return moved._replace(state=replace(moved.state, rest={_MEMBRANE: new}))
 
     def begin(self, state: PopulationState) -> Any:
         """What the solver moves: the cells, and the receptors unless it takes them as known."""
@@ -453,7 +527,8 @@ class Population(eqx.Module):
         left = jnp.maximum(state.refractory - 1, 0)
         refractory = jnp.where(fired > 0, coefficients.refractory_steps, left)
         active = self.surrogate.support(margin) & ~frozen
-        return replace(state, cell=cell, refractory=refractory), fired, active
+        rest = {name: jnp.where(fired > 0, 0, own) for name, own in state.rest.items()}
+        return replace(state, cell=cell, refractory=refractory, rest=rest), fired, active
 
     def receive_at_once(
         self,

@@ -53,9 +53,12 @@ class Exact(eqx.Module):
         """Whether receptors are taken in closed form, and not moved."""
         return False
 
-    def prepare(self, field: Field, system: Any, y: Tree, dt: float) -> Array:
+    def prepare(
+        self, field: Field, system: Any, y: Tree, dt: float, exponential: Callable = expm
+    ) -> Array:
         """Rows [to, from] of the propagator `[k, k + 2, n or 1]`; the last two columns multiply
-        the current and 1. `y` is an example of the state with scalar leaves."""
+        the current and 1. `y` is an example of the state with scalar leaves. With `expm_less_one`
+        for the `exponential`, `step` returns by how much the states change."""
         zeros, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros_like(leaf), y))
         k = zeros.size
 
@@ -71,7 +74,7 @@ class Exact(eqx.Module):
             inputs = jnp.stack([to_current, constant], axis=1) * dt
             scale = lax.stop_gradient(jnp.maximum(4 * jnp.max(jnp.abs(inputs), axis=0), 1.0))
             moves = jnp.concatenate([to_values * dt, inputs / scale], axis=1)
-            return expm(jnp.pad(moves, ((0, 2), (0, 0))))[:k].at[:, k:].multiply(scale)
+            return exponential(jnp.pad(moves, ((0, 2), (0, 0))))[:k].at[:, k:].multiply(scale)
 
         axes = jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) else None, system)
         if all(jnp.ndim(leaf) == 0 for leaf in jax.tree.leaves(system)):
