@@ -53,6 +53,14 @@ def built(surrogate=None, weight=0.8):
     return jsnn.Network({"cells": cells}, {"p": recurrent}, {"n": noise}, dt=0.1, key=KEY)
 
 
+@pytest.fixture(autouse=True)
+def _interruptions_are_heard():
+    """A shell's background job starts with them ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def network():
     return built()

@@ -306,7 +306,7 @@ def test_a_list_in_the_place_of_another_needs_no_other_call():
     np.testing.assert_allclose(v, sums(*data), rtol=1e-5)
     for source in (SpikeList("a", *data), StepCurrent("a", [1.0], [1.0])):
         on_grid = adding_up(source).inputs["s"]
-        with pytest.raises(ValueError, match="input 's': times were put on the grid of.* dt=0.1"):
+        with pytest.raises(ValueError, match="input 's': times are steps of dt=0.1 ms already"):
             jsnn.Network({"a": net.populations["a"]}, inputs={"s": on_grid}, dt=0.05)
     with pytest.raises(TypeError, match=r"'s': times is traced.*on_grid\(dt\)"):
         jax.jit(lambda own: added_up(eqx.tree_at(lambda s: s._times, SpikeList("a", *data), own)))(

@@ -171,6 +171,7 @@ def test_times_off_the_grid_raise_with_the_nearest_on_it(dt, steps, part):
 def test_numbers_that_are_not_finite_are_refused_anywhere(name, bad, at):
     values = np.full(4, {"v_reset": -80.0, "v_th": -40.0}.get(name, 1.0))
     values[at] = bad
+    assume((name, bad) != ("v_th", np.inf))  # a membrane that never fires
     with pytest.raises(ValueError, match=name):
         LIF(**{name: values})
 
@@ -253,7 +254,7 @@ def test_values_given_for_lists_go_with_their_edges():
     }
 
 
-NARROW = [np.float32, np.float16, jnp.float32, jnp.bfloat16]
+NARROW = [np.float32, jnp.float32]
 
 
 @pytest.mark.parametrize("narrow", NARROW)
@@ -278,6 +279,12 @@ def test_narrow_times_of_any_length_are_on_the_grid(make, steps):
         whole_steps_array("t", make((steps + 0.4) * 0.1), 0.1)
 
 
+@pytest.mark.parametrize("half", [np.float16, jnp.bfloat16])
+def test_a_dt_of_half_precision_is_refused(half):
+    with pytest.raises(TypeError, match="dt has dtype b?float16; give real numbers of float32"):
+        network(dt=half(0.1))
+
+
 def test_a_type_that_cannot_tell_two_steps_apart_is_refused_off_the_grid():
     """One of float32 is 4 ms long at 2**25 ms."""
     assert whole_steps("t", np.float32(2**25), 0.125) == 2**28
@@ -285,7 +292,7 @@ def test_a_type_that_cannot_tell_two_steps_apart_is_refused_off_the_grid():
         whole_steps("t", np.float32(2**25), 0.3)
 
 
-@pytest.mark.parametrize("narrow", NARROW[::2])
+@pytest.mark.parametrize("narrow", NARROW)
 def test_narrow_times_wherever_times_are_given(narrow):
     """At 1,000 s the rounding of float32 is a third of a step."""
     late = narrow(1000000.1)
@@ -295,9 +302,9 @@ def test_narrow_times_wherever_times_are_given(narrow):
         dt=narrow(0.1),
     )
     assert np.all(net.connections()["p"].delay == 10000.7)
-    assert net.inputs["s"].steps[0] == 10000001
+    assert net.inputs["s"]._steps[0] == 10000001
     step = StepCurrent("other", [narrow(0.1), late], [1.0, 2.0], delay=narrow(0.1))
-    assert step.on_grid(0.1).steps.tolist() == [1, 10000001]
+    assert step.on_grid(0.1)._steps[:2].tolist() == [1, 10000001]
     noise = NoiseCurrent("other", 0.0, 1.0, interval=narrow(0.3), start=narrow(0.7), stop=late)
     assert (noise.interval, noise.start, noise.stop) == (0.3, 0.7, 1000000.1)
     assert hash(Counts("other", narrow(0.1))) == hash(Counts("other", 0.1))
