@@ -77,12 +77,15 @@ def explained(public: _Public) -> _Public:
 def _explaining(function: Callable[..., Any], name: str, own: int) -> Callable[..., Any]:
     """The function; of its positional arguments the first `own` are not the caller's."""
 
+    of_class = function.__name__ == "__init__"
+
     @functools.wraps(function)
     def call(*args: Any, **named: Any) -> Any:
         try:
             return function(*args, **named)
         except TypeError:
-            why = _misfit(name, inspect.signature(function), own, args, named)
+            what = type(args[0]).__name__ if of_class and args else name
+            why = _misfit(what, inspect.signature(function), own, args, named)
             if why is None:  # it is something else
                 raise
         raise TypeError(why)

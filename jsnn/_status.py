@@ -64,7 +64,7 @@ def check_state(network: Network, state: Any, steps: int = 0) -> State:
                 f"state is of another network: slow currents onto population {name!r} are "
                 f"{sorted(own.slow)}, and this network's {sorted(slow)}"
             )
-        if bool(own.rest) != bool(population.compensated):
+        if bool(own.rest) != bool(population.in_two):
             raise ValueError(
                 f"state is of another network: the membranes of population {name!r} are "
                 f"{'' if own.rest else 'not '}compensated there; give both populations one "

@@ -134,6 +134,9 @@ class Network(eqx.Module):
         if key is not None:
             check_key(key)
         self.populations, self.inputs = _drawn(populations, key, self.dt), dict(inputs)
+        for name in _ends_of_junctions(couplings) & set(self.populations):
+            with named(f"population {name!r}"):
+                self.populations[name] = self.populations[name].not_compensated()
         self.populations, self.inputs, *_ = self._checked_parts()
         warn_of_units(self.populations, self.inputs, self.dt)
         if key is None:
@@ -481,3 +484,14 @@ def _drawn(
                 population = population.drawn(own, dt)
         made[name] = population
     return made
+
+
+def _ends_of_junctions(couplings: Mapping[str, Coupling]) -> set[str]:
+    """The populations that gap junctions join."""
+    ends = [
+        end
+        for own in couplings.values()
+        if isinstance(own, GapJunction)
+        for end in (own.pre, own.post)
+    ]
+    return {end.partition(".")[0] for end in ends}

@@ -1,5 +1,6 @@
 """n copies of a neuron with its receptors, solver and initial state."""
 
+import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -117,7 +118,8 @@ class Population(eqx.Module):
       last digit of the first cannot. Left out, it is so in float32 where a step is less than a
       thousandth of a membrane's time constant: each step then brings less than 500 last digits of
       v at most, and rounding would move the end of its way by more than 2e-3 mV. It is not done for
-      `AdEx`, whose coordinates are others, nor of what gap junctions join, nor in float64.
+      `AdEx`, whose coordinates are others, nor of what gap junctions join, nor in float64. A
+      network decides it when it is built: give True where slower membranes are put in later.
 
     Raises `ValueError` or `TypeError` for empty populations, arrays that are not `[n]`, unknown
     names, `Exact` for a system that is not linear, and a law that is not what it declares: one
@@ -133,6 +135,7 @@ class Population(eqx.Module):
     n: int = eqx.field(static=True)
     slices: tuple[tuple[str, int, int], ...] = eqx.field(static=True)
     compensated: bool | None = eqx.field(static=True)
+    in_two: bool | None = eqx.field(static=True)  # whether it is, which a network decides
 
     def __init__(
         self,
@@ -163,7 +166,7 @@ class Population(eqx.Module):
                 f"compensated=True: {type(neuron).__name__} is not moved by changes of a membrane "
                 "v; leave it out"
             )
-        self.compensated = compensated
+        self.compensated, self.in_two = compensated, compensated
         self.slices = tuple(
             (name, *bounds(name, part, self.n)) for name, part in (slices or {}).items()
         )
@@ -276,7 +279,7 @@ class Population(eqx.Module):
         }
         cell = {name: full[name] for name in self.neuron.initial()}
         growth = self.growth.init(full, self.n)
-        rest = {_MEMBRANE: filled(as_real(0.0), self.n)} if self.compensated else {}
+        rest = {_MEMBRANE: filled(as_real(0.0), self.n)} if self.in_two else {}
         refractory = filled(np.int32(0), self.n)
         return PopulationState(cell, receptors, refractory, growth=growth, rest=rest)
 
@@ -315,8 +318,29 @@ class Population(eqx.Module):
         else:
             whole_steps_array("t_ref", t_ref, dt)
         if self.compensated is None:
-            object.__setattr__(self, "compensated", self._should_be_compensated(dt))
+            needed = self._should_be_compensated(dt)
+            if self.in_two is None:
+                object.__setattr__(self, "in_two", needed)
+            elif needed and not self.in_two:
+                warnings.warn(
+                    f"membranes have become so slow that steps of dt={dt:g} ms bring less than "
+                    "their last digit: the network was built with faster ones; build it anew, or "
+                    "with compensated=True",
+                    stacklevel=2,
+                )
         return self
+
+    def not_compensated(self) -> "Population":
+        """The same, for cells that gap junctions join, which advance as one system."""
+        if self.compensated:
+            raise ValueError(
+                "compensated=True, but gap junctions join its cells, which then advance as one "
+                "system; leave it out"
+            )
+        made = jax.tree.map(lambda leaf: leaf, self)
+        object.__setattr__(made, "compensated", False)
+        object.__setattr__(made, "in_two", False)
+        return made
 
     @property
     def _can_be_compensated(self) -> bool:
@@ -355,7 +379,7 @@ class Population(eqx.Module):
             "cell": {name: zero for name in self.neuron.initial()},
             "receptors": {n: {s: zero for s in r.states} for n, r in self.receptors.items()},
         }
-        more = (expm_less_one,) if self.compensated and isinstance(self.solver, Exact) else ()
+        more = (expm_less_one,) if self.in_two and isinstance(self.solver, Exact) else ()
         solver = self.solver.prepare(vector_field, system, example, dt, *more)
         steps = jnp.rint(self._t_ref / dt).astype(jnp.int32)
         return Coefficients(system, solver, steps, self.growth.prepare(dt))
@@ -384,7 +408,7 @@ class Population(eqx.Module):
         """(1) Neuron and receptors advance by dt, under a current that may change in it."""
         if self.neuron.resets_within:
             return self._move_with_resets(coefficients, state, drive, dt)
-        if self.compensated:
+        if self.in_two:
             return self._move_in_two(coefficients, state, drive, dt)
         field, y, system = self.field(state, dt), self.begin(state), coefficients.system
         y = self.solver.step(coefficients.solver, field, system, y, drive, dt)
@@ -433,7 +457,10 @@ class Population(eqx.Module):
         receptors = receptors_after(system, state.receptors, current.at * dt)
         cell = vector_field(system, {**y, "receptors": receptors}, current, frozen)["cell"]
         if self._has_conductances or current.conductance is not None:
-            cell = {**cell, "v": cell["v"] * self._slowed(state, dt, system, current.conductance)}
+            factor = self._slowed(state, dt, system, current.conductance)
+            if isinstance(system.neuron, AdEx):
+                return {"cell": system.neuron.slowed(y["cell"], cell, factor)}
+            cell = {**cell, "v": cell["v"] * factor}
         return {"cell": cell}
 
     @property

@@ -65,7 +65,7 @@ class Exponential(eqx.Module):
 
     tau: Array
     e_rev: Array | None
-    sign: int | None = eqx.field(static=True)
+    sign: int | None = eqx.field(static=True, default=None)
 
     def __init__(
         self, tau: ArrayLike = 2.0, e_rev: ArrayLike | None = None, *, sign: int | None = None
@@ -120,7 +120,7 @@ class Alpha(eqx.Module):
 
     tau: Array
     e_rev: Array | None
-    sign: int | None = eqx.field(static=True)
+    sign: int | None = eqx.field(static=True, default=None)
 
     def __init__(
         self, tau: ArrayLike = 2.0, e_rev: ArrayLike | None = None, *, sign: int | None = None

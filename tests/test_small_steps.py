@@ -64,15 +64,15 @@ def test_without_compensation_they_are_not():
 
 def test_which_populations_are_compensated(x64):
     of = lambda dt, law: jsnn.Network({"c": jsnn.Population(law, 1)}, dt=dt).populations["c"]
-    assert not of(1e-3, LIF(tau_m=20.0)).compensated  # in double precision
+    assert not of(1e-3, LIF(tau_m=20.0)).in_two  # in double precision
     with jax.enable_x64(False):
-        assert not of(0.1, LIF(tau_m=20.0)).compensated
-        assert of(0.1, LIF(tau_m=200.0)).compensated
-        assert of(1e-3, LIF(tau_m=20.0)).compensated
-        assert of(1e-3, HodgkinHuxley.squid()).compensated
-        assert not of(0.05, HodgkinHuxley.squid()).compensated
-        assert not of(1e-3, AdEx()).compensated
-        assert not of(1e-3, jsnn.astrocytes.LiRinzel()).compensated
+        assert not of(0.1, LIF(tau_m=20.0)).in_two
+        assert of(0.1, LIF(tau_m=200.0)).in_two
+        assert of(1e-3, LIF(tau_m=20.0)).in_two
+        assert of(1e-3, HodgkinHuxley.squid()).in_two
+        assert not of(0.05, HodgkinHuxley.squid()).in_two
+        assert not of(1e-3, AdEx()).in_two
+        assert not of(1e-3, jsnn.astrocytes.LiRinzel()).in_two
 
 
 def test_a_drift_below_the_last_digit():
@@ -110,7 +110,7 @@ def driven():
 
 def test_however_it_is_run_it_is_the_same():
     network = driven()
-    assert network.populations["c"].compensated
+    assert network.populations["c"].in_two
     record = {"v": States("c", "v"), "s": Spikes("c")}
     start = network.init(jax.random.key(1))
     whole = jsnn.simulate(network, start, 400, record)
@@ -142,7 +142,7 @@ def test_gradients_pass_through_both_numbers():
 
     def v(tau_m, solver):
         network = jsnn.Network({"c": jsnn.Population(law, 1, solver=solver)}, dt=0.02)
-        assert network.populations["c"].compensated
+        assert network.populations["c"].in_two
         network = eqx.tree_at(lambda n: n.populations["c"].neuron.tau_m, network, tau_m)
         return (
             jsnn.simulate(network, network.init(jax.random.key(0)), 400)
@@ -176,3 +176,24 @@ def test_a_state_of_a_network_that_is_not_compensated_is_refused():
     plain, fine = slow_cells(1e-3, compensated=False), slow_cells(1e-3)
     with pytest.raises(ValueError, match="population 'exact' are not compensated there"):
         jsnn.simulate(fine, plain.init(jax.random.key(0)), 1)
+
+
+def test_gap_junctions_join_what_is_not_compensated():
+    def joined(compensated):
+        cells = jsnn.Population(LIF(tau_m=1e6), 2, solver=RK4(), compensated=compensated)
+        rule = jsnn.connect.Pairs([0], [1])
+        gaps = {"g": jsnn.coupling.GapJunction("c", "c", rule, conductance=0.1)}
+        return jsnn.Network({"c": cells}, couplings=gaps, dt=0.1, key=jax.random.key(0))
+
+    network = joined(None)
+    assert not network.populations["c"].in_two
+    assert not network.init(jax.random.key(0)).populations["c"].rest
+    with pytest.raises(ValueError, match="'c': compensated=True, but gap junctions join"):
+        joined(True)
+
+
+def test_membranes_that_become_slow_are_warned_of():
+    network = jsnn.Network({"c": jsnn.Population(LIF(tau_m=10.0), 1)}, dt=0.1)
+    slow = eqx.tree_at(lambda n: n.populations["c"].neuron.tau_m, network, jnp.asarray(1e6))
+    with pytest.warns(UserWarning, match="bring less than their last digit.*compensated=True"):
+        jsnn.simulate(slow, slow.init(jax.random.key(0)), 1)

@@ -132,3 +132,23 @@ def test_strong_gap_junctions():
     records = jsnn.run(network, 50.0, key=jax.random.key(1), record=record).records
     v = np.asarray(records["v"].values)
     assert np.all(np.isfinite(v)) and v.min() > -70.01 and v.max() < -54.99
+
+
+def test_adaptation_is_not_moved_by_a_membrane_that_is_held_back(x64):
+    """The coordinate of w has a part of the membrane's motion near threshold: of the motion that
+    there is. With steps of a hundredth, conductances are not strong."""
+
+    def w(dt):
+        cells = jsnn.Population(
+            jsnn.neurons.AdEx(a=80.0, i_e=0.0),
+            1,
+            {"in": jsnn.receptors.Exponential(0.2, e_rev=-85.0)},
+            initial={"v": -51.0, "in.g": 2e5},
+        )
+        record = {"w": States("cells", "w", every=2.0)}
+        network = jsnn.Network({"cells": cells}, dt=dt)
+        return jsnn.run(network, 2.0, key=jax.random.key(0), record=record).records["w"].values[0]
+
+    coarse, fine = w(0.1), w(5e-4)
+    assert fine < -10.0
+    assert -15.5 < coarse < -5.0  # up to two steps late of some that take it all the way

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jsnn._math import as_real, check_below, check_parameter, check_threshold, concrete
+from jsnn._math import as_real, check_below, check_parameter, check_threshold, concrete, doubt
 from jsnn._names import explained
 
 Values = dict[str, Array]
@@ -107,10 +107,15 @@ class AdEx(eqx.Module):
         check_below("v_reset", self.v_reset, "v_peak", self.v_peak)
         # Where there is no upstroke it fires at v_th, and would at every step
         sharpness, threshold, peak = map(concrete, (self.delta_t, self.v_th, self.v_peak))
-        if sharpness is not None and peak is not None:
+        if sharpness is None or peak is None:
+            doubt(lambda d, p: (d > 0) & jnp.isinf(p), self.delta_t, self.v_peak)
+        else:
             bent = np.where(sharpness > 0, peak, -np.inf)
             check_below("v_peak", bent, "infinity", np.inf, why=", as delta_t is not 0")
-        if sharpness is not None and threshold is not None:
+        if sharpness is None or threshold is None:
+            flat = self.delta_t, self.v_reset, self.v_th
+            doubt(lambda d, reset, threshold: (d == 0) & (reset >= threshold), *flat)
+        else:
             flat = np.where(sharpness == 0, threshold, np.inf)
             check_below("v_reset", self.v_reset, "v_th", flat, why=", as delta_t is 0")
 
@@ -163,6 +168,13 @@ class AdEx(eqx.Module):
         du = jnp.where(frozen, 0, du)
         dw = (self.a * (up.v - self.e_l) - w) * (1 / self.tau_w)
         return {"v": du, "w": dw + self._k * up.log_s * up.q * (1 / self._sharpness) * du}
+
+    def slowed(self, inner: Values, slopes: Values, factor: Array) -> Values:
+        """The slopes of coordinates whose membrane moves slower by a factor; what the coordinate of
+        w has of the membrane's motion follows."""
+        up, du = self._upstroke(inner["v"]), slopes["v"]
+        along = self._k * up.log_s * up.q * (1 / self._sharpness)
+        return {"v": du * factor, "w": slopes["w"] + along * (du * (factor - 1))}
 
     def overshoot(self, inner: Values) -> Array:
         """How far the coordinate u is beyond that of the spike; negative before it (mV)."""
