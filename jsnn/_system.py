@@ -29,9 +29,14 @@ class Current(NamedTuple):
 
 
 def vector_field(
-    system: System, y: Any, current: Array | Current, frozen: Array | bool = False
+    system: System,
+    y: Any,
+    current: Array | Current,
+    frozen: Array | bool = False,
+    pace: Array | None = None,
 ) -> Any:
-    """Right-hand side of neuron and receptors together; `current` in pA."""
+    """Right-hand side of neuron and receptors together; `current` in pA. Membranes may move at a
+    part of their `pace`."""
 
     def total(v: Array) -> Array:
         sum_ = current.of(v) if isinstance(current, Current) else current
@@ -39,8 +44,14 @@ def vector_field(
             sum_ = sum_ + receptor.current(y["receptors"][name], v)
         return sum_
 
+    neuron = system.neuron
+    if pace is not None and neuron.resets_within:
+        cell = neuron.vector_field(y["cell"], total, frozen, pace)
+    else:
+        cell = neuron.vector_field(y["cell"], total, frozen)
+        cell = cell if pace is None else {**cell, "v": cell["v"] * pace}
     return {
-        "cell": system.neuron.vector_field(y["cell"], total, frozen),
+        "cell": cell,
         "receptors": {n: r.vector_field(y["receptors"][n]) for n, r in system.receptors.items()},
     }
 

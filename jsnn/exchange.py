@@ -222,7 +222,10 @@ def move_together(
     dt: float,
 ) -> dict[str, Moved]:
     """A group over one step as a single system, with one solver."""
-    fields = {name: own.field(states[name], dt) for name, own in populations.items()}
+    fields = {
+        name: own.field(coefficients[name].system, states[name], dt)
+        for name, own in populations.items()
+    }
 
     def field(systems: Any, y: Any, currents: Any) -> Any:
         return {name: own(systems[name], y[name], currents[name]) for name, own in fields.items()}
@@ -265,7 +268,7 @@ def move_apart(
 
         own, state = coefficients[name], states[name]
 
-        field, begin = population.field(state, dt), population.begin
+        field, begin = population.field(own.system, state, dt), population.begin
 
         def slope(
             at: float, now: PopulationState, own=own, drive=drive, field=field, begin=begin

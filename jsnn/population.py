@@ -410,7 +410,11 @@ class Population(eqx.Module):
             return self._move_with_resets(coefficients, state, drive, dt)
         if self.in_two:
             return self._move_in_two(coefficients, state, drive, dt)
-        field, y, system = self.field(state, dt), self.begin(state), coefficients.system
+        field, y, system = (
+            self.field(coefficients.system, state, dt),
+            self.begin(state),
+            coefficients.system,
+        )
         y = self.solver.step(coefficients.solver, field, system, y, drive, dt)
         return self.moved(coefficients, state, y, dt)
 
@@ -419,7 +423,10 @@ class Population(eqx.Module):
     ) -> Moved:
         """The same by changes: the solver moves what is added to the states, from 0 on."""
         begin, system = self.begin(state), coefficients.system
-        field, beside = self.field(state, dt), partial(jax.tree.map, jnp.add, begin)
+        field, beside = (
+            self.field(coefficients.system, state, dt),
+            partial(jax.tree.map, jnp.add, begin),
+        )
         if isinstance(self.solver, Exact):
             change = self.solver.step(coefficients.solver, field, system, begin, drive, dt)
         else:
@@ -445,44 +452,52 @@ class Population(eqx.Module):
             return {"cell": state.cell}
         return {"cell": state.cell, "receptors": state.receptors}
 
-    def field(self, state: PopulationState, dt: float) -> Field:
+    def field(self, system: System, state: PopulationState, dt: float) -> Field:
         """The right-hand side; the membrane of a refractory cell stands still."""
-        return partial(self._field, state, dt, state.refractory > 0)
+        return partial(self._field, state, dt, self._pace(system, state, dt), state.refractory > 0)
 
     def _field(
-        self, state: PopulationState, dt: float, frozen: Array, system: System, y: Any, current: Any
+        self,
+        state: PopulationState,
+        dt: float,
+        pace: Array | None,
+        frozen: Array,
+        system: System,
+        y: Any,
+        current: Any,
     ) -> Any:
         if not self.solver.knows_receptors:
             return vector_field(system, y, current, frozen)
-        receptors = receptors_after(system, state.receptors, current.at * dt)
-        cell = vector_field(system, {**y, "receptors": receptors}, current, frozen)["cell"]
-        if self._has_conductances or current.conductance is not None:
-            factor = self._slowed(state, dt, system, current.conductance)
-            if isinstance(system.neuron, AdEx):
-                return {"cell": system.neuron.slowed(y["cell"], cell, factor)}
-            cell = {**cell, "v": cell["v"] * factor}
-        return {"cell": cell}
+        if current.conductance is not None:  # two that pull at each other are twice as fast
+            pace = self._pace_under(system, state, dt, 2 * current.conductance)
+        y = {**y, "receptors": receptors_after(system, state.receptors, current.at * dt)}
+        return {"cell": vector_field(system, y, current, frozen, pace)["cell"]}
 
-    @property
-    def _has_conductances(self) -> bool:
-        return any(receptor.is_conductance for receptor in self.receptors.values())
+    def _pace(self, system: System, state: PopulationState, dt: float) -> Array | None:
+        """What slopes of membranes are multiplied by under `RK4`, `[n]`: 1, and less where
+        conductances are too strong for its substeps. Such a membrane follows the potential that it
+        is drawn to as fast as a substep can tell, and to the same place."""
+        strong = any(receptor.is_conductance for receptor in self.receptors.values())
+        if not strong or not self.solver.knows_receptors:
+            return None
+        # Once a step: XLA would divide anew in each kernel that wants it, but for a branch, of
+        # which it does not know that it is always taken
+        return jax.lax.cond(
+            jnp.reshape(state.refractory, -1)[0] >= 0,
+            lambda: self._pace_under(system, state, dt, jnp.zeros_like(state.cell["v"])),
+            lambda: jnp.ones_like(state.cell["v"]),
+        )
 
-    def _slowed(
-        self, state: PopulationState, dt: float, system: System, gaps: Array | None
+    def _pace_under(
+        self, system: System, state: PopulationState, dt: float, others: Array
     ) -> Array:
-        """What slopes of membranes are multiplied by under `RK4`: 1, and less where conductances
-        are too strong for its substeps. Such a membrane follows the potential that it is drawn to
-        as fast as the substep can tell, and to the same place."""
+        """The same with other conductances (nS) beside those of the receptors."""
         assert isinstance(self.solver, RK4)
-        total = 0.0 if gaps is None else 2 * gaps  # two that pull at each other are twice as fast
+        total = others
         for name, receptor in system.receptors.items():
-            if receptor.is_conductance:
-                ahead = [
-                    receptor.after(state.receptors[name], part * dt) for part in (0.0, 0.5, 1.0)
-                ]
-                total = total + jnp.maximum(
-                    ahead[0]["g"], jnp.maximum(ahead[1]["g"], ahead[2]["g"])
-                )
+            if receptor.is_conductance:  # at most what it is in the step
+                own = state.receptors[name]
+                total = total + (own["g"] + own["dg"] * dt if "dg" in own else own["g"])
         strength = total * (dt / self.solver.n_pieces) * (1 / system.neuron.c_m)
         return STRONGEST / jnp.maximum(strength, STRONGEST)
 
@@ -501,8 +516,9 @@ class Population(eqx.Module):
         system, solver = coefficients.system, self.solver
         neuron = system.neuron
         assert isinstance(neuron, AdEx) and isinstance(solver, Piecewise)
+        pace = self._pace(system, state, dt)
         law = _resets.Law(
-            lambda at, y, frozen: self._field(state, dt, frozen, system, y, drive(at, y)),
+            lambda at, y, frozen: self._field(state, dt, pace, frozen, system, y, drive(at, y)),
             lambda y: neuron.overshoot(y["cell"]),
             lambda y: {**y, "cell": neuron.reset_within(y["cell"])},
         )

@@ -21,13 +21,12 @@ from jsnn._math import as_real, is_same_dt, real_dtype
 # What XLA has in float64 just as in float32, and what holds such things
 _FINE = set(
     """
-    abs acos acosh add and argmax argmin asin asinh atan atan2 atanh broadcast_in_dim cbrt ceil
-    clamp concatenate convert_element_type copy cos cosh cummax cummin cumprod cumsum div
-    dot_general dynamic_slice dynamic_update_slice eq erf erfc exp exp2 expm1 floor gather ge gt
-    integer_pow iota is_finite le le_to log log1p logistic lt lt_to max min mul ne neg not or pad
-    pow reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum rem reshape rev round
-    rsqrt scatter select_n sign sin sinh slice sort sqrt square squeeze stack stop_gradient sub tan
-    tanh transpose xor
+    abs acos acosh add and asin asinh atan atan2 atanh broadcast_in_dim cbrt ceil clamp concatenate
+    convert_element_type copy cos cosh cumsum div dot_general dynamic_slice eq erf erfc exp exp2
+    expm1 floor gather ge gt integer_pow iota is_finite le le_to log log1p logistic lt lt_to max min
+    mul ne neg not or pad pow reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum rem
+    reshape rev round rsqrt select_n sign sin sinh slice sqrt square squeeze stack stop_gradient sub
+    tan tanh transpose xor
     closed_call cond custom_jvp_call jit pjit scan while
     """.split()
 )

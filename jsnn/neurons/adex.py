@@ -158,23 +158,21 @@ class AdEx(eqx.Module):
         return {"v": v, "w": inner["w"] + self._singular(up)}
 
     def vector_field(
-        self, inner: Values, current: Callable[[Array], Array], frozen: Array | bool
+        self,
+        inner: Values,
+        current: Callable[[Array], Array],
+        frozen: Array | bool,
+        pace: Array | None = None,
     ) -> Values:
-        """The slopes of the coordinates, under a current that is a function of v."""
+        """The slopes of the coordinates, under a current that is a function of v; of membranes that
+        move at a part of their pace, with what w's coordinate has of their motion."""
         up = self._upstroke(inner["v"])
         w = inner["w"] + self._singular(up)
         rest = self.g_l * (self.e_l - up.v) - w + current(up.v) + self.i_e
         du = (up.s * rest + up.q * (self.g_l * self.delta_t)) * (1 / self.c_m)
-        du = jnp.where(frozen, 0, du)
+        du = jnp.where(frozen, 0, du if pace is None else du * pace)
         dw = (self.a * (up.v - self.e_l) - w) * (1 / self.tau_w)
         return {"v": du, "w": dw + self._k * up.log_s * up.q * (1 / self._sharpness) * du}
-
-    def slowed(self, inner: Values, slopes: Values, factor: Array) -> Values:
-        """The slopes of coordinates whose membrane moves slower by a factor; what the coordinate of
-        w has of the membrane's motion follows."""
-        up, du = self._upstroke(inner["v"]), slopes["v"]
-        along = self._k * up.log_s * up.q * (1 / self._sharpness)
-        return {"v": du * factor, "w": slopes["w"] + along * (du * (factor - 1))}
 
     def overshoot(self, inner: Values) -> Array:
         """How far the coordinate u is beyond that of the spike; negative before it (mV)."""
