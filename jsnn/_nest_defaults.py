@@ -215,9 +215,15 @@ _ELSEWHERE = {
 }
 
 
+def _stem(name: str) -> str:
+    """A name without what it shares with all of its kind."""
+    return name.removesuffix("_synapse").removesuffix("_generator")
+
+
 def missing(name: str, names: list[str]) -> AttributeError:
     """The error for a name that `jsnn.nest` does not have."""
-    near = None if name.startswith("_") else nearest(name, names)
+    stems = {_stem(known): known for known in names}
+    near = None if name.startswith("_") else stems.get(nearest(_stem(name), stems) or "")
     hint = f"did you mean {near!r}? " if near else ""
     if name in _ELSEWHERE:
         hint = f"use {_ELSEWHERE[name]}; "

@@ -75,7 +75,8 @@ def simulate(
     step 0. The step is known where the state itself is not traced, also of `network.init(key)` and
     what follows from it inside `jit`. For a traced state (an argument of `jit`, a carry of `scan`)
     multiples are counted from `phase`, or from the start of the call if left out, which is the same
-    where the state is at a multiple; `times` are those of the rows in any case.
+    where the state is at a multiple; `times` are those of the rows in any case. A wrong `phase`
+    sets the status.
 
     However a run is cut into calls, the spikes are the same. Gradients pass through what `States`,
     `SynapseStates` and `Counts` record (with `every=dt`, whether each cell spiked in each step);
@@ -93,13 +94,18 @@ def simulate(
         raise ValueError(f"steps={steps} is negative")
     network = network.checked()
     record, steps = check_record(network, record, int(steps)), int(steps)
-    state = network.doubted(check_state(network, state, steps), steps)
+    state = check_state(network, state, steps)
     adjoint = Backprop() if adjoint is None else adjoint
     if not isinstance(adjoint, Backprop):
         raise TypeError(f"adjoint={shortened(adjoint)}; give jsnn.adjoint.Backprop(...)")
     adjoint.check(list(network.synapses), network.dt)
     start = concrete(state.step)
     first = _first(network, record, steps, start, phase)
+    off = []
+    if start is None and phase is not None:
+        every = {_every(network, own) for own in record.values()}
+        off = [(state.step - first) % n != 0 for n in every]
+    state = network.doubted(state, steps, *off)
     solution = advance(network, state, steps, steps, record, adjoint, np.int32(first))
     records = {n: own.cut(network, solution.records[n], first, steps) for n, own in record.items()}
     if start is None:
@@ -128,14 +134,19 @@ def _first(
     if start is None:
         return int(phase or 0)
     for name, own in record.items():
-        every = getattr(own, "every", None)
-        n = 1 if every is None else whole_steps("every", every, network.dt)
+        n = _every(network, own)
         if phase is not None and (start - phase) % n:
             raise ValueError(
                 f"phase={phase} is not that of the state, which is at step {start}: record "
-                f"{name!r} has every={every:g} ms, {n} steps; leave phase out"
+                f"{name!r} has every={n * network.dt:g} ms, {n} steps; leave phase out"
             )
     return int(start)
+
+
+def _every(network: Network, recorder: Recorder) -> int:
+    """Every how many steps a recorder takes a row."""
+    every = getattr(recorder, "every", None)
+    return 1 if every is None else whole_steps("every", every, network.dt)
 
 
 def _beginning(record: Any, first: int) -> Any:

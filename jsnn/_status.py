@@ -191,7 +191,8 @@ def raise_if_failed(network: Network, state: State) -> None:
             )
         raise FloatingPointError(
             f"population {name!r}: by t={(step + 1) * network.dt:g} ms a state was not finite, or "
-            f"a parameter of {name!r}, or of what acts on it, was out of its range"
+            f"a parameter of {name!r}, or of what acts on it, was out of its range, or phase= was "
+            "not that of the state"
         )
     exchange, relaxation = network.exchange, state.relaxation
     if relaxation is not None and int(relaxation.failed) != NEVER:

@@ -209,16 +209,16 @@ class Network(eqx.Module):
         parts = self.populations, self.inputs, self.synapses, self.couplings, self.slow
         return checked_parts(*parts, self.dt, doubts)
 
-    def doubted(self, state: State, steps: int) -> State:
+    def doubted(self, state: State, steps: int, *more: Array) -> State:
         """A state before so many steps, whose status tells what nobody could raise, since it is
-        traced: parameters that are out of their range, and a clock that would run over."""
+        traced: parameters that are out of their range, a clock that would run over, and more."""
         wrong: dict[str, list[Array]] = {}
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(self)):
             self._checked_parts(wrong)
         if isinstance(state.step, Tracer):
             full = (state.step < 0) | (state.step > self.most_steps - steps)
             for name in self.populations:
-                wrong.setdefault(name, []).append(full)
+                wrong.setdefault(name, []).extend([full, *more])
         return replace(state, status=look_at_doubts(state.status, wrong, state.step))
 
     @property

@@ -116,8 +116,10 @@ def test_states_by_their_names_in_nest(model):
 
 
 def test_names_of_nest_that_are_not_there():
-    with pytest.raises(AttributeError, match="no 'stdp_synapse'.*'tsodyks2_synapse'"):
+    with pytest.raises(AttributeError, match="no 'stdp_synapse': there are.*'tsodyks2_synapse'"):
         _ = models.stdp_synapse
+    with pytest.raises(AttributeError, match="did you mean 'poisson_generator'"):
+        _ = models.poison_generator
     with pytest.raises(AttributeError, match="did you mean 'iaf_psc_exp'"):
         _ = models.iaf_psc_expo
     with pytest.raises(AttributeError, match="'static_synapse': use jsnn.Projection"):

@@ -20,6 +20,7 @@ from jsnn.neurons import LIF
 from jsnn.receptors import Exponential
 from jsnn.record import Counts, Spikes, States, SynapseStates
 from jsnn.release import TsodyksMarkram
+from jsnn.state import NEVER
 
 DT, STEPS, N, EARLY = 0.5, 40, 3, 7
 RECORD = {
@@ -131,6 +132,12 @@ def test_rows_of_a_traced_state(net, start, reference):
             a, b = outside.records[name], found.records[name]
             jax.tree.map(np.testing.assert_array_equal, a, b)
         assert int(found.state.step) == EARLY + STEPS
+        assert int(found.status["c"]) == NEVER
+    # One of another state: rows of steps that are no multiples, and the status says so
+    wrong = of[EARLY](start)
+    assert int(wrong.status["c"]) == 0
+    with pytest.raises(FloatingPointError, match="phase= was not that of the state"):
+        jsnn.run(net, 1.0, state=wrong.state, progress=False)
 
 
 def later(net, state, phase=None):

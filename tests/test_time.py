@@ -44,6 +44,24 @@ RATES = {
         lambda t: jnp.asarray(TABLE)[jnp.searchsorted(jnp.asarray([BEGIN, END]), t)],
         lambda t: TABLE[np.searchsorted([BEGIN, END], t)],
     ),
+    "first that holds": (
+        lambda t: jnp.select([t < BEGIN, t < END], [1.0, t % 7.0], 2.0),
+        lambda t: np.select([t < BEGIN, t < END], [1.0, t % 7.0], 2.0),
+    ),
+    "pieces of functions": (
+        lambda t: jnp.piecewise(t, [t < BEGIN, t >= END], [jnp.sin, jnp.cos, lambda t: t % 7.0]),
+        lambda t: np.piecewise(t, [t < BEGIN, t >= END], [np.sin, np.cos, lambda t: t % 7.0]),
+    ),
+    "places": (
+        lambda t: (
+            jnp.argmax(jnp.sin(t + jnp.arange(5.0)))
+            + 10 * jnp.argmin(jnp.stack([t % 3.0, t % 5.0, jnp.nan]))
+            + jnp.sort(jnp.stack([t % 7.0, t % 5.0]))[0]
+        ),
+        lambda t: (
+            np.argmax(np.sin(t[:, None] + np.arange(5.0)), 1) + 20 + np.minimum(t % 7.0, t % 5.0)
+        ),
+    ),
     "smooth": (
         lambda t: jax.nn.softplus(t - BEGIN) + jax.nn.relu(END - t) + jax.nn.sigmoid(t - END),
         lambda t: np.logaddexp(0, t - BEGIN) + np.maximum(END - t, 0) + 1 / (1 + np.exp(END - t)),
@@ -85,15 +103,25 @@ def test_steps_of_a_binary_fraction_and_of_none():
     np.testing.assert_array_equal(compared[:, 0], [0, 0, 0, 0, 1])
 
 
-def test_what_cannot_be_double_is_as_it_was():
-    noisy = lambda t: jax.random.uniform(jax.random.key(1)) + t  # noqa: E731
-    strict = lambda t: jax.lax.add(t, jnp.float32(1))  # noqa: E731
+@pytest.mark.parametrize(
+    ("rate", "why"),
+    [
+        (lambda t: jax.random.uniform(jax.random.key(1)) + t, "uses .*random_bits"),
+        (lambda t: jax.lax.add(t, jnp.float32(1)), "cannot be traced in double precision"),
+        (
+            lambda t: jax.lax.cond(t > 1, lambda: jnp.argmax(jnp.stack([t, 3.0])), lambda: 0) + t,
+            "uses argmax",
+        ),
+    ],
+    ids=["random", "strict", "inside"],
+)
+def test_what_cannot_be_double_says_so(rate, why):
+    """And is as it is written."""
     steps = jnp.arange(30, dtype=jnp.int32)
-    select = lambda t: jnp.select([t < 1.0, t < 2.0], [1.0, 2.0], t)  # noqa: E731
-    for rate in (noisy, strict, select):
-        found = jax.jit(lambda steps, rate=rate: at_steps(rate, steps, DT))(steps)
-        before = jax.jit(lambda steps, rate=rate: jax.vmap(rate)(steps * DT))(steps)
-        np.testing.assert_array_equal(found[:, 0], before)
+    with pytest.warns(UserWarning, match=f"a rate {why}.*time in float32"):
+        found = jax.jit(lambda steps: at_steps(rate, steps, DT))(steps)
+    before = jax.jit(lambda steps: jax.vmap(rate)(steps * DT))(steps)
+    np.testing.assert_array_equal(found[:, 0], before)
 
 
 class Wave(eqx.Module):

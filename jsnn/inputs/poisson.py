@@ -50,9 +50,10 @@ class Poisson(eqx.Module):
       time in ms (the start of the step) that returns either; one whose own numbers are to be
       differentiated is an `eqx.Module` that has them as fields. The time, and what is computed with
       it, are in double precision in every run, however late, and the rate is rounded to that of the
-      run: of functions of arithmetic, elementary functions, comparisons, `jnp.where`, sums, tables
-      and loops. One that contains anything else, as random numbers or `jnp.select`, gets a time of
-      the run's own precision, whose numbers in float32 are 4 ms apart after 10 h.
+      run: of functions of arithmetic, elementary functions, comparisons, `jnp.where`,
+      `jnp.piecewise`, sums, tables and loops. One that contains anything else, as random numbers or
+      Bessel functions, gets a time of the run's own precision, whose numbers in float32 are 4 ms
+      apart after 10 h, and a warning.
     - `weight`: of each spike, in the receptor's unit; a scalar or one number a cell.
     - `receptor`: the name of the target receptor; may be left out if there is only one.
     - `delay`: ms between the generator and its targets.
