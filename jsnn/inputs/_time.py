@@ -34,7 +34,9 @@ _FINE = set(
     closed_call cond custom_jvp_call jit pjit scan while
     """.split()
 )
-_PLACES = ("argmax", "argmin")  # written anew by JAX, and here before
+# What JAX writes anew when it compiles, and `_evaluated` before
+_PLACES = ("argmax", "argmin")
+_WRITTEN = "call_hi_primitive"  # from JAX 0.11 on
 _LONGEST_TABLE = 1000  # steps in a ms
 
 
@@ -81,7 +83,7 @@ def _in_double(rate: Callable) -> ClosedJaxpr | None:
     try:
         with jax.enable_x64(True):
             trace = jax.make_jaxpr(rate)(number)
-            if any(name in _PLACES for name in _primitives(trace.jaxpr)):
+            if any(name in (*_PLACES, _WRITTEN) for name in _primitives(trace.jaxpr)):
                 known = trace
                 trace = jax.make_jaxpr(lambda t: _evaluated(known.jaxpr, known.consts, [t])[0])(
                     number
@@ -102,8 +104,9 @@ def _in_double(rate: Callable) -> ClosedJaxpr | None:
 
 
 def _evaluated(jaxpr: Any, consts: Any, given: list[Any]) -> list[Any]:
-    """The results of a program, with places of largest numbers found by operations that are fine:
-    `jnp.select` and `jnp.piecewise` look for the first condition that holds."""
+    """The results of a program, in operations that are fine where JAX would write others anew:
+    `jnp.select` and `jnp.piecewise` look for the place of the first condition that holds,
+    `jnp.interp` for that of a number in a table."""
     known = dict(zip(jaxpr.constvars, consts, strict=True))
     known |= zip(jaxpr.invars, given, strict=True)
     read = lambda x: x.val if isinstance(x, Literal) else known[x]  # noqa: E731
@@ -111,6 +114,9 @@ def _evaluated(jaxpr: Any, consts: Any, given: list[Any]) -> list[Any]:
         mine, inner = [read(x) for x in step.invars], step.params.get("jaxpr")
         if step.primitive.name in _PLACES:
             made = [_place(step.primitive.name, *mine, **step.params)]
+        elif step.primitive.name == _WRITTEN and _own_function(step) is None:
+            written = step.params["_prim"]
+            made = jax.tree.leaves(written.expand(*jax.tree.unflatten(written.in_tree, mine)))
         elif step.primitive.name in ("jit", "pjit") and inner is not None:
             made = _evaluated(inner.jaxpr, inner.consts, mine)
         else:
@@ -133,7 +139,16 @@ def _primitives(jaxpr: Any) -> Iterator[str]:
     """What is done in a trace, and in those inside."""
     is_jaxpr = lambda value: hasattr(value, "eqns")  # noqa: E731
     for equation in jaxpr.eqns:
+        if (function := _own_function(equation)) is not None:
+            yield from _primitives(function.jaxpr)
+            continue
         yield equation.primitive.name
         for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=is_jaxpr):
             if is_jaxpr(inner):
                 yield from _primitives(inner)
+
+
+def _own_function(equation: Any) -> Any:
+    """What is called, if it is a function with a derivative of its own, as JAX 0.11 and later have
+    it; else None."""
+    return getattr(equation.params.get("_prim"), "traced", None)
