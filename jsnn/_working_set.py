@@ -57,12 +57,16 @@ class _Trace:
         """The peak inside an equation, of loops, branches and calls, and which outputs vary."""
         name, params, everything = equation.primitive.name, equation.params, len(equation.outvars)
         if name == "scan":
-            consts, carried = params["num_consts"], params["num_carry"]
-            return self._loop(params["jaxpr"].jaxpr, inputs, consts, carried)
+            # What is scanned has an axis more outside than within; JAX's own counts have moved
+            (body,) = _traces(params["jaxpr"])
+            scanned = sum(map(_is_scanned, equation.invars, body.invars))
+            carried = everything - sum(map(_is_scanned, equation.outvars, body.outvars))
+            return self._loop(body, inputs, len(inputs) - scanned - carried, carried)
         if name == "while":
             consts = params["body_nconsts"]
             inputs = inputs[params["cond_nconsts"] :]
-            return self._loop(params["body_jaxpr"].jaxpr, inputs, consts, len(inputs) - consts)
+            (body,) = _traces(params["body_jaxpr"])
+            return self._loop(body, inputs, consts, len(inputs) - consts)
         parts = [part for own in params.values() for part in _traces(own)]
         if name == "cond":
             given = inputs[1:] if not inputs[0] else (True,) * (len(inputs) - 1)
@@ -94,6 +98,10 @@ def _traces(parameter: Any) -> list[Any]:
     parts = parameter if isinstance(parameter, (list, tuple)) else [parameter]
     parts = [getattr(part, "jaxpr", part) for part in parts]
     return [part for part in parts if hasattr(part, "eqns")]
+
+
+def _is_scanned(outside: Any, within: Any) -> bool:
+    return len(outside.aval.shape) > len(within.aval.shape)
 
 
 def _is_variable(v: Any) -> bool:
