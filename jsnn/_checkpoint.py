@@ -94,6 +94,11 @@ class Checkpoint:
         for name in names:
             if _OURS.fullmatch(name) and name.endswith(".new"):
                 (self.folder / name).unlink(missing_ok=True)
+        if folders := [n for n in names if _OURS.fullmatch(n) and (self.folder / n).is_dir()]:
+            raise ValueError(
+                f"checkpoint={str(self.folder)!r} holds {_listed(folders)}, a folder where a run "
+                "keeps a file; remove it, or give another folder"
+            )
         others = [n for n in names if not _OURS.fullmatch(n) and not n.startswith(".")]
         if others:
             warnings.warn(

@@ -28,6 +28,7 @@ _KNOWN = (*get_args(Cell), *get_args(Receptor))  # which tests look at
 _WITHIN = ("inner", "outer", "overshoot", "reset_within")
 # How a number depends on states and current: not, in proportion, on a line, or in another way
 _CONSTANT, _PROPORTIONAL, _LINE, _OTHER = range(4)
+_SCALES = (0.7, 30.0)  # of membranes, currents and times, as a law divides them by parameters
 _MOVING = ("broadcast_in_dim", "reshape", "squeeze", "copy", "slice", "expand_dims", "transpose")
 _ADDING = ("add", "sub", "add_any", "select_n", "concatenate")
 
@@ -112,9 +113,7 @@ def _check_slopes(neuron: Any, receptors: dict[str, Receptor], solver: Solver) -
     )
     if lines and through_0:
         return
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(system)):
-        return  # its numbers are not known
-    culprit = _not_linear(system, y)
+    culprit = _not_linear_of_any(system, y)
     if culprit is not None:
         of_cell = culprit == "cell"
         what = kind if of_cell else type(receptors[culprit]).__name__
@@ -158,6 +157,25 @@ def _degree(operation: str, given: list[int]) -> int:
     return _OTHER
 
 
+def _not_linear_of_any(system: System, like: Any) -> str | None:
+    """As `_not_linear`, with small and large numbers in the place of those that are traced."""
+    try:
+        with jax.ensure_compile_time_eval():
+            for scale in _SCALES if _is_traced(system) else _SCALES[:1]:
+                some = lambda leaf, scale=scale: (  # noqa: E731
+                    np.full(leaf.shape, scale, leaf.dtype) if _is_traced(leaf) else leaf
+                )
+                if (culprit := _not_linear(jax.tree.map(some, system), like)) is not None:
+                    return culprit
+    except jax.errors.TracerArrayConversionError:
+        pass  # what it does not hold itself: nothing is known of it
+    return None
+
+
+def _is_traced(tree: Any) -> bool:
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
 def _not_linear(system: System, like: Any) -> str | None:
     """Whose slopes are off the line through two points, in the middle between them: `"cell"`, the
     name of a receptor, or None. Of receptors 0 has to stay where it is, too."""
@@ -167,6 +185,8 @@ def _not_linear(system: System, like: Any) -> str | None:
     for i, (path, _) in enumerate(leaves):
         is_membrane = getattr(path[-1], "key", None) == "v"
         ends[..., i] = rng.uniform(*((-110.0, 60.0) if is_membrane else (0.0, 100.0)), (2, 4))
+        if not is_membrane:  # also from a little to much, for what saturates
+            ends[1, 2:, i] *= 50
     points = np.concatenate([*ends, ends.mean(0), np.zeros((1, len(leaves)))])
 
     def slopes(point: Any) -> Any:

@@ -29,18 +29,26 @@ _SPELLINGS: dict[str, tuple[str, ...]] = {
     "rule": ("conn_spec", "connector", "condition"),
     "weight": ("syn_spec", "weights", "w", "j", "on_pre"),
     "target": ("post", "population"),
+    "low": ("min", "minimum", "lower"),
+    "high": ("max", "maximum", "upper"),
+    "mean": ("mu", "loc"),
+    "std": ("sigma", "sd", "scale"),
+    "mu": ("mean",),
+    "sigma": ("std",),
+    "dt": ("resolution", "timestep"),
+    "conductance": ("weight", "g"),
     "times": ("spike_times", "amplitude_times"),
     "values": ("amplitude_values", "amplitudes"),
     # What NEST calls the states
     "v": ("v_m", "vm", "membrane"),
     "m": ("act_m",),
     "h": ("inact_h", "h_ip3r"),
-    "n": ("act_n",),
-    "p": ("inact_p",),
+    "n": ("act_n", "size", "number", "n_neurons", "n_cells"),
+    "p": ("inact_p", "probability", "prob"),
     "ca": ("ca_astro", "calcium"),
     "ip3": ("ip_3",),
     **{
-        f"{end}.{state}": (f"{theirs}_{end}", f"{theirs}{end[0]}")
+        f"{end}.{state}": (f"{theirs}_{end}", f"{theirs}{end[0]}", f"{state}_{end}")
         for end in ("ex", "in")
         for state, theirs in (("g", "g"), ("dg", "dg"), ("i", "i_syn"), ("di", "di_syn"))
     },
@@ -107,7 +115,10 @@ def _misfit(
     except TypeError:
         pass
     plain = inspect.Parameter.empty
-    parameters = [p.replace(annotation=plain) for p in signature.parameters.values()][own:]
+    parameters = [
+        p.replace(annotation=plain, default=_Named.instead_of(p.default))
+        for p in signature.parameters.values()
+    ][own:]
     shown = f"its call is {name}{signature.replace(parameters=parameters, return_annotation=plain)}"
     kinds = inspect.Parameter
     several = (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)
@@ -139,6 +150,20 @@ def _misfit(
         if p.name not in in_order[: len(values)]
     ]
     return f"{name} lacks {' and '.join(map(repr, missing))}; {shown}"
+
+
+class _Named:
+    """A function as a default is shown: by its name, and not by where it is."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+    @classmethod
+    def instead_of(cls, default: Any) -> Any:
+        return cls(default.__name__) if inspect.isfunction(default) else default
 
 
 def _short(value: Any) -> str:

@@ -62,7 +62,8 @@ def run(
       the same call made again, after an interruption of any kind, goes on from it and gives bit for
       bit the same, with the same versions of jsnn and JAX on the same kind of processor. One
       process at a time may use it, on a network's file system too where that shares locks. Files
-      that are damaged are set aside with a warning, and the run goes on from what is whole.
+      that are damaged are set aside with a warning: of the last segment or its state they cost that
+      segment, and of an earlier one the run begins anew.
 
     `stats` has `compile_s`, `run_s`, `segments`, `spikes` by population, and `relaxation` where
     there is waveform relaxation.

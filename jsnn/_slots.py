@@ -8,10 +8,13 @@ of one step takes its row out of the buffer, and clears it there, in one kernel.
 what is read only, and written later in the step (`peek`).
 """
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
@@ -46,11 +49,7 @@ def _take_batch(axis_size: int, in_batched: Any, buffer: Array, slot: Array, kno
     if not slot_batched:
         return _take(buffer, slot, known), (True, True)
 
-    def alone(buffer: Array, slot: Array) -> tuple[Array, Array]:
-        row = lax.dynamic_slice_in_dim(buffer, slot, 1, -2)
-        return row, lax.dynamic_update_slice_in_dim(buffer, jnp.zeros_like(row), slot, -2)
-
-    return jax.vmap(alone)(buffer, slot), (True, True)
+    return _of_each(_taken, buffer, _index_after(slot, known)[:, None]), (True, True)
 
 
 @custom_vmap
@@ -81,8 +80,59 @@ def _peek_batch(axis_size: int, in_batched: Any, buffer: Array, slots: Array) ->
         buffer = jnp.broadcast_to(buffer, (axis_size, *buffer.shape))
     if not slots_batched:
         return peek(buffer, slots), (True, True)
-    rows = jax.vmap(lambda buffer, slots: jnp.take(buffer, slots, axis=-2))(buffer, slots)
-    return (rows, buffer), (True, True)
+    return _of_each(_looked_at, buffer, slots), (True, True)
+
+
+def _of_each(rows_of: Callable, buffer: Array, slots: Array) -> tuple[Array, Array]:
+    """Of buffers `[batch, ..., slots, n]` the slots `[batch, k]` of each."""
+    batch, *inner, size, n = buffer.shape
+    first = np.arange(batch * math.prod(inner)).reshape(batch, *inner, 1) * size
+    at = first + slots.reshape(batch, *[1] * len(inner), -1)
+    rows, rest = rows_of(buffer.reshape(-1, n), at.reshape(-1))
+    return rows.reshape(*at.shape, n), rest.reshape(buffer.shape)
+
+
+def _in_turn(is_cleared: bool) -> Callable:
+    """Rows `[k, n]` of all rows `[m, n]`, and these, which may be changed in their place: without
+    those, or with."""
+
+    @custom_vmap
+    def rows_of(buffer: Array, at: Array) -> tuple[Array, Array]:
+        def read(carried: Any, at: Array) -> Any:
+            def read_one(i: Any, carried: Any) -> Any:
+                rows, buffer = carried
+                row = lax.dynamic_slice_in_dim(buffer, at[i], 1, 0)
+                rows = lax.dynamic_update_slice_in_dim(rows, row, i, 0)
+                row = lax.dynamic_slice_in_dim(rows, i, 1, 0)
+                new = jnp.zeros_like(row) if is_cleared else row
+                return rows, lax.dynamic_update_slice_in_dim(
+                    buffer, new, _index_after(at[i], row), 0
+                )
+
+            return lax.fori_loop(0, at.shape[0], read_one, carried)
+
+        def on_cpu(buffer: Array, at: Array) -> tuple[Array, Array]:
+            rows = jnp.zeros((at.shape[0], buffer.shape[1]), buffer.dtype)
+            return one_kernel(read, (rows, buffer), at)
+
+        def elsewhere(buffer: Array, at: Array) -> tuple[Array, Array]:
+            left = buffer.at[at].set(0, mode="drop") if is_cleared else buffer
+            return buffer[at], left
+
+        return lax.platform_dependent(buffer, at, cpu=on_cpu, default=elsewhere)
+
+    @rows_of.def_vmap
+    def _of_batch(axis_size: int, in_batched: Any, buffer: Array, at: Array) -> Any:
+        if not in_batched[0]:
+            buffer = jnp.broadcast_to(buffer, (axis_size, *buffer.shape))
+        if not in_batched[1]:
+            at = jnp.broadcast_to(at, (axis_size, *at.shape))
+        return _of_each(rows_of, buffer, at), (True, True)
+
+    return rows_of
+
+
+_taken, _looked_at = _in_turn(True), _in_turn(False)
 
 
 def clear(buffer: Array, first_step: Array, length: int | Array) -> Array:

@@ -11,7 +11,7 @@ from jsnn._math import concrete, real_dtype, shortened
 from jsnn._rewire import Grows, growing
 from jsnn.exchange import WaveformRelaxation
 from jsnn.network import Network
-from jsnn.state import NEVER, State, check_steps
+from jsnn.state import NEVER, State, check_clock, check_steps
 
 
 def check_state(network: Network, state: Any, steps: int = 0) -> State:
@@ -135,21 +135,10 @@ def _kind(value: Any) -> tuple[tuple[int, ...], Any]:
 
 def _check_clock(network: Network, state: State, steps: int) -> None:
     """Raise unless the step of a state is one that can be, and nothing in it is of a later one."""
-    done, most = concrete(state.step), network.most_steps
-    if steps > most:
-        raise ValueError(f"{steps} steps are more than {most}, as far as steps are counted")
+    check_clock(state.step, steps, network.most_steps)
+    done = concrete(state.step)
     if done is None:
         return
-    if done < 0:
-        raise ValueError(
-            f"state is at step {done}, and steps are counted from 0; give a state of "
-            "network.init(key) or of a solution"
-        )
-    if int(done) + steps > most:
-        raise ValueError(
-            f"{steps} steps after the {done} of this state are more than {most}, as far as steps "
-            "are counted; give less, or a new state"
-        )
     for name, own in state.releases.items():
         last = concrete(own.last)
         if last is not None and last.size and not -1 <= last.min() <= last.max() < done:

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from jsnn._block import block
 from jsnn._updates import between_updates, updated
-from jsnn.delivery import Rows
+from jsnn.delivery import EventDriven, Rows
 from jsnn.network import Network
 from jsnn.record import Recorder
 from jsnn.release import ReleaseState
@@ -67,7 +67,8 @@ def blocks(
     carry = given.state, buffers, counts
     if network.rewiring is not None:
         return between_updates(network, run_block, rows, where.first, where.n, steps, carry)
-    if not isinstance(steps, int):
+    if not isinstance(steps, int) or isinstance(network.delivery, EventDriven):
+        # XLA sees through a loop of known length: it would clear buffers beside it, and copy them
         some = lambda i: jnp.minimum(length, steps - i * length) if length > 1 else 1  # noqa: E731
         one = lambda i, c: run_block(rows, some(i), i * length, *c)  # noqa: E731
         return lax.fori_loop(0, -(-steps // length), one, carry)

@@ -12,7 +12,7 @@ from jax.core import Tracer
 from jax.extend.random import define_prng_impl
 from jax.typing import ArrayLike
 
-from jsnn._math import as_array, as_real, check_scalar, concrete, real_dtype
+from jsnn._math import as_array, as_real, check_dtype, check_scalar, concrete, real_dtype
 from jsnn._math import is_distribution as is_distribution
 from jsnn._names import explained
 from jsnn._random import key_words, threefry_by_loop
@@ -106,7 +106,15 @@ class LogNormal(eqx.Module):
 
 def drawn(distribution: Distribution, key: Array, n: int) -> np.ndarray | Array:
     """The numbers of `distribution.draw(key, (n,))`, to the last bit, on the host unless they are
-    traced. Those of this module are drawn so many at a time: one program serves every n."""
+    traced. Those of this module are drawn so many at a time: one program serves every n.
+
+    Raises `TypeError` for a distribution that draws numbers of half precision."""
+    values = _drawn(distribution, key, n)
+    check_dtype(f"what {type(distribution).__name__} draws", values)
+    return values
+
+
+def _drawn(distribution: Distribution, key: Array, n: int) -> np.ndarray | Array:
     if isinstance(key, Tracer) or isinstance(jnp.zeros(()), Tracer):
         return distribution.draw(key, (n,))
     few = _FEW if isinstance(distribution, LogNormal) else 0

@@ -139,7 +139,7 @@ def _several(path: Any) -> list[Path]:
 def _lines(path: Path) -> Iterator[tuple[int, str, list[str] | None]]:
     """The number and the text of each line but for comments, and its names if it is a header."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(
             f"path is {str(path)!r}, which holds no text; give a file that save_ascii or NEST wrote"

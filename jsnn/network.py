@@ -54,6 +54,7 @@ from jsnn.state import (
     NetworkCoefficients,
     State,
     Steps,
+    check_clock,
     check_steps,
     look_at_doubts,
     look_at_inputs,
@@ -137,8 +138,8 @@ class Network(eqx.Module):
         for name in _ends_of_junctions(couplings) & set(self.populations):
             with named(f"population {name!r}"):
                 self.populations[name] = self.populations[name].not_compensated()
-        self.populations, self.inputs, *_ = self._checked_parts()
         warn_of_units(self.populations, self.inputs, self.dt)
+        self.populations, self.inputs, *_ = self._checked_parts()
         if key is None:
             if projections or couplings:
                 raise ValueError("key is missing; give one, as jax.random.key(1), to draw with")
@@ -370,6 +371,7 @@ class Network(eqx.Module):
         """
         self = self.checked()
         check_steps("state is", state.dt, self.dt)
+        check_clock(state.step, 1, self.most_steps)
         if coefficients is None:
             coefficients = self.prepare()
         check_steps("coefficients are", coefficients.steps.dt, self.dt)

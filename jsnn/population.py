@@ -52,7 +52,7 @@ from jsnn.growth import Coefficients as GrowthCoefficients
 from jsnn.neurons import AdEx
 from jsnn.order import AsInNest, Order
 from jsnn.receptors import Delta, Receptor
-from jsnn.solvers import RK4, Drive, Exact, Field, Piecewise, Solver
+from jsnn.solvers import RK4, Drive, Euler, Exact, Field, Piecewise, Solver
 from jsnn.surrogate import Surrogate, Triangular
 
 Values = dict[str, Array]
@@ -60,14 +60,14 @@ _CUT, _AS_IN_NEST = Cut(), AsInNest()
 STRONGEST = 1.6  # h g / c_m, at which RK4 takes most of the way in a substep
 _SHORTEST = 1e-3  # of a time constant, in steps: beyond it the propagator runs out of digits
 _SMALLEST = 1e-3  # part of a time constant in a step, below which float32 loses what it brings
-_MEMBRANE = "v"
+_SMALLEST_OF_IP3 = 1e-5  # the same of IP3, which steps of that size bring to within 0.0007 uM
 
 
 class PopulationState(eqx.Module):
     """`cell` and `receptors` by name, each `[n]`; `refractory` counts the frozen steps left;
     `slow` are the slow currents of the next step by coupling (pA); `growth` are calcium and
     synaptic elements, with what their sums keep; `rest` is, of `compensated` populations, what the
-    last digit of the membrane cannot hold."""
+    last digits of states cannot hold."""
 
     cell: Values
     receptors: dict[str, Values]
@@ -114,10 +114,12 @@ class Population(eqx.Module):
     - `calcium`: a trace of the spikes of each neuron, the state `"ca"`.
     - `elements`: named kinds of synaptic elements that grow under it, each a state of its name; as
       `"name.connected"` the number of connected ones can be recorded. They imply `Calcium()`.
-    - `compensated`: whether the membrane is kept in two numbers, of which the second holds what the
-      last digit of the first cannot. Left out, it is so in float32 where a step is less than a
-      thousandth of a membrane's time constant: each step then brings less than 500 last digits of
-      v at most, and rounding would move the end of its way by more than 2e-3 mV. It is not done for
+    - `compensated`: whether the membrane, or every state of an astrocyte, is kept in two numbers,
+      of which the second holds what the last digit of the first cannot. Left out, it is so in
+      float32 where a step is less than a thousandth of a membrane's time constant: each step then
+      brings less than 500 last digits of v at most, and rounding would move the end of its way by
+      more than 2e-3 mV. Of astrocytes, where a step is less than 1e-5 of tau_ip3: their IP3 stands
+      still where it is nearer to its end than 6e-8 tau_ip3 / dt of itself. It is not done for
       `AdEx`, whose coordinates are others, nor of what gap junctions join, nor in float64. A
       network decides it when it is built: give True where slower membranes are put in later.
 
@@ -161,7 +163,7 @@ class Population(eqx.Module):
         self.surrogate = Triangular() if surrogate is None else surrogate
         if compensated is not None and not isinstance(compensated, bool):
             raise TypeError(f"compensated={shortened(compensated)}; give True, False or None")
-        if compensated and not self._can_be_compensated:
+        if compensated and not self._in_two:
             raise ValueError(
                 f"compensated=True: {type(neuron).__name__} is not moved by changes of a membrane "
                 "v; leave it out"
@@ -279,7 +281,7 @@ class Population(eqx.Module):
         }
         cell = {name: full[name] for name in self.neuron.initial()}
         growth = self.growth.init(full, self.n)
-        rest = {_MEMBRANE: filled(as_real(0.0), self.n)} if self.in_two else {}
+        rest = {name: filled(as_real(0.0), self.n) for name in self._in_two if self.in_two}
         refractory = filled(np.int32(0), self.n)
         return PopulationState(cell, receptors, refractory, growth=growth, rest=rest)
 
@@ -312,6 +314,7 @@ class Population(eqx.Module):
                         f"at least {_SHORTEST * dt:g} ms"
                     )
         self._check_cells()
+        self._check_leak(dt)
         t_ref = concrete(self._t_ref)
         if t_ref is None:
             doubt_whole_steps(self._t_ref, dt)
@@ -323,12 +326,28 @@ class Population(eqx.Module):
                 object.__setattr__(self, "in_two", needed)
             elif needed and not self.in_two:
                 warnings.warn(
-                    f"membranes have become so slow that steps of dt={dt:g} ms bring less than "
+                    f"states have become so slow that steps of dt={dt:g} ms bring less than "
                     "their last digit: the network was built with faster ones; build it anew, or "
                     "with compensated=True",
                     stacklevel=2,
                 )
         return self
+
+    def _check_leak(self, dt: float) -> None:
+        """Raise where a membrane is faster than its solver can follow, whatever else acts on it."""
+        rate = _leak_rate(self.neuron)
+        if rate is None or not isinstance(self.solver, (RK4, Euler)):
+            return
+        fastest = self.solver.fastest * self.solver.n_pieces / dt
+        known = concrete(rate)
+        if known is None:
+            doubt(lambda rate: rate > fastest, rate)
+        elif np.any(known > fastest):
+            raise ValueError(
+                f"membranes of {1 / np.max(known):g} ms are too fast for {self.solver} in steps of "
+                f"dt={dt:g} ms, which takes {1 / fastest:g} ms or more; give a shorter dt, more "
+                "substeps or solver=ExponentialEuler()"
+            )
 
     def not_compensated(self) -> "Population":
         """The same, for cells that gap junctions join, which advance as one system."""
@@ -343,14 +362,20 @@ class Population(eqx.Module):
         return made
 
     @property
-    def _can_be_compensated(self) -> bool:
-        return _MEMBRANE in self.neuron.initial() and not self.neuron.resets_within
+    def _in_two(self) -> tuple[str, ...]:
+        """The states that can be kept in two numbers."""
+        if not self.neuron.is_spiking:
+            return tuple(self.neuron.initial())
+        return ("v",) if "v" in self.neuron.initial() and not self.neuron.resets_within else ()
 
     def _should_be_compensated(self, dt: float) -> bool:
         """Whether steps are so small that float32 would lose what they bring."""
-        if real_dtype() != np.float32 or not self._can_be_compensated:
+        if real_dtype() != np.float32 or not self._in_two:
             return False
         neuron: Any = self.neuron
+        if not neuron.is_spiking:
+            slowest = concrete(neuron.tau_ip3)
+            return slowest is not None and bool(np.any(dt < _SMALLEST_OF_IP3 * slowest))
         if hasattr(neuron, "tau_m"):
             slowest = concrete(neuron.tau_m)
         else:
@@ -438,13 +463,13 @@ class Population(eqx.Module):
                 lambda at, change: drive(at, beside(change)),
                 dt,
             )
-        v, rest = state.cell[_MEMBRANE], state.rest[_MEMBRANE]
-        y = beside(change)
-        y["cell"][_MEMBRANE], new = add_in_two(v, rest, change["cell"][_MEMBRANE])
-        if _MEMBRANE in self.neuron.frozen:
-            new = jnp.where(state.refractory > 0, rest, new)
+        y, rest = beside(change), {}
+        for name, own in state.rest.items():
+            y["cell"][name], new = add_in_two(state.cell[name], own, change["cell"][name])
+            stays = name in self.neuron.frozen
+            rest[name] = jnp.where(state.refractory > 0, own, new) if stays else new
         moved = self.moved(coefficients, state, y, dt)
-        return moved._replace(state=replace(moved.state, rest={_MEMBRANE: new}))
+        return moved._replace(state=replace(moved.state, rest=rest))
 
     def begin(self, state: PopulationState) -> Any:
         """What the solver moves: the cells, and the receptors unless it takes them as known."""
@@ -499,6 +524,8 @@ class Population(eqx.Module):
                 own = state.receptors[name]
                 total = total + (own["g"] + own["dg"] * dt if "dg" in own else own["g"])
         strength = total * (dt / self.solver.n_pieces) * (1 / system.neuron.c_m)
+        leak = _leak_rate(system.neuron)
+        strength = strength if leak is None else strength + leak * (dt / self.solver.n_pieces)
         return STRONGEST / jnp.maximum(strength, STRONGEST)
 
     def moved(self, coefficients: Coefficients, state: PopulationState, y: Any, dt: float) -> Moved:
@@ -620,6 +647,13 @@ class Population(eqx.Module):
             else:
                 receptors[name] = receptor.receive(receptors[name], amount)
         return replace(state, cell=cell, receptors=receptors)
+
+
+def _leak_rate(neuron: Any) -> Array | None:
+    """How fast the leak alone moves a membrane (1 / ms)."""
+    if hasattr(neuron, "tau_m"):
+        return 1 / neuron.tau_m
+    return neuron.g_l * (1 / neuron.c_m) if hasattr(neuron, "g_l") else None
 
 
 def _name(path: Any) -> str:

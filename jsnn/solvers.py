@@ -116,6 +116,11 @@ class Euler(eqx.Module):
         return False
 
     @property
+    def fastest(self) -> float:
+        """The rate, times a piece, of a decay beyond which steps grow."""
+        return 2.0
+
+    @property
     def n_pieces(self) -> int:
         return 1
 
@@ -182,11 +187,12 @@ class RK4(eqx.Module):
     """The classical Runge-Kutta method of fourth order, `substeps` times a step, of the cells under
     synapses in closed form: their time constants may be as short as a step.
 
-    With h the length of a substep and g all conductances of a cell, the method itself is stable up
-    to h g / c_m = 2.785 only. Beyond 1.6, where it takes three quarters of the way in a substep to
-    the potential that the membrane is drawn to, its slope is reduced to what it is there: under any
-    conductance the membrane stays between the reversal potentials and goes to the same place, up
-    to two substeps late. `Euler` has no such care, as in Brian 2; `ExponentialEuler` needs none."""
+    With h the length of a substep and g all conductances of a cell, its leak too, the method itself
+    is stable up to h g / c_m = 2.785 only. Beyond 1.6, where it takes three quarters of the way in
+    a substep to the potential that the membrane is drawn to, its slope is reduced to what it is
+    there: under any conductance of synapses the membrane stays between the reversal potentials and
+    goes to the same place, up to two substeps late. A leak that is beyond 2.785 alone is refused.
+    `Euler` has no such care, as in Brian 2; `ExponentialEuler` needs none."""
 
     substeps: int = eqx.field(static=True, default=1)
 
@@ -203,6 +209,11 @@ class RK4(eqx.Module):
     @property
     def knows_receptors(self) -> bool:
         return True
+
+    @property
+    def fastest(self) -> float:
+        """The rate, times a piece, of a decay beyond which steps grow."""
+        return 2.785
 
     @property
     def n_pieces(self) -> int:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jsnn._math import NEVER as NEVER
-from jsnn._math import is_same_dt
+from jsnn._math import concrete, is_same_dt
 from jsnn._store import Store
 from jsnn._sums import Conductances
 from jsnn.adjoint import Backprop
@@ -84,6 +84,25 @@ def check_steps(what: str, found: float, dt: float) -> None:
             f"{what} of a network with dt={found:g} ms, and this one has dt={dt:g} ms: clock, "
             "refractory times, spikes under way and releases are counted in its steps; give what "
             "a network of the same dt made, or begin with network.init(key)"
+        )
+
+
+def check_clock(step: Any, steps: int, most: int) -> None:
+    """Raise unless `steps` more can be counted after a step, where that is known."""
+    if steps > most:
+        raise ValueError(f"{steps} steps are more than {most}, as far as steps are counted")
+    done = concrete(step)
+    if done is None:
+        return
+    if done < 0:
+        raise ValueError(
+            f"state is at step {done}, and steps are counted from 0; give a state of "
+            "network.init(key) or of a solution"
+        )
+    if int(done) + steps > most:
+        raise ValueError(
+            f"{steps} steps after the {done} of this state are more than {most}, as far as steps "
+            "are counted; give less, or a new state"
         )
 
 

@@ -334,6 +334,13 @@ def test_foreign_files_are_left_alone(network, whole, tmp_path):
         assert (tmp_path / name).read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["state.npz", "records-0000000000.npz"])
+def test_a_folder_in_the_place_of_a_file_is_told(network, tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=f"holds {name}, a folder where a run keeps a file"):
+        run(network, tmp_path)
+
+
 def test_another_format_is_refused(network, tmp_path):
     np.savez(tmp_path / "state.npz", format=1, fingerprint="abc")
     before = (tmp_path / "state.npz").read_bytes()

@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import compilations
@@ -229,7 +230,25 @@ def test_a_network_of_drawn_parameters_is_that_of_the_arrays():
         np.testing.assert_array_equal(*(getattr(own, what) for own in spikes))
 
 
+class Half(eqx.Module):
+    """A user's own, which draws numbers of few digits."""
+
+    def draw(self, key, shape):
+        return jnp.zeros(shape, jnp.bfloat16)
+
+
+def halves(weight=1.0, delay=1.0):
+    way = jsnn.connect.AllToAll()
+    projection = jsnn.Projection("c", "c", way, weight=weight, delay=delay, receptor="ex")
+    return jsnn.Network(
+        {"c": jsnn.nest.iaf_psc_exp(3)}, {"p": projection}, dt=0.1, key=jax.random.key(0)
+    )
+
+
 REFUSED = {
+    "half": (lambda: alone(jsnn.nest.iaf_psc_exp(3, I_e=Half())), "what Half draws has .*bfloat16"),
+    "half weight": (lambda: halves(weight=Half()), "what Half draws has dtype bfloat16"),
+    "half delay": (lambda: halves(delay=Half()), "what Half draws has dtype bfloat16"),
     "no key": (
         lambda: jsnn.Network({"c": cells()}, dt=0.1),
         "population 'c': t_ref, i_e, ex.tau: key is missing",

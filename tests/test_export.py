@@ -105,6 +105,12 @@ def test_files_without_spikes(tmp_path, text):
     assert [column.size for column in export.load_ascii(path)] == [0, 0]
 
 
+def test_a_mark_of_byte_order_is_no_column(tmp_path):
+    path = tmp_path / "a.dat"
+    path.write_text("\ufeffsender\ttime_ms\n3\t5.0\n")
+    assert [own.tolist() for own in export.load_ascii(path)] == [[5.0], [2]]
+
+
 def test_columns_are_known_by_their_header(tmp_path):
     """In any order, and anew where files were put one after the other."""
     path = tmp_path / "a.dat"

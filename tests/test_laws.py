@@ -117,18 +117,47 @@ def test_usual_laws_are_looked_at_without_compiling(caplog):
         assert "Compiling" in caplog.text
 
 
-def test_under_a_trace_what_numbers_would_tell_is_not_asked():
+class Soft(LIF):
+    """dv/dt = -v / tau_m + tanh(i / c_m): not linear in the current."""
+
+    def vector_field(self, values, current, frozen):
+        v = values["v"]
+        return {"v": jnp.where(frozen, 0, jnp.tanh(current(v) / self.c_m) - v / self.tau_m)}
+
+
+def test_under_a_trace_other_numbers_tell():
+    """In the place of parameters that are not known."""
+
+    def of(law):
+        def start(numbers):
+            law_ = law(i_e=numbers[0], c_m=numbers[1])
+            return jsnn.Population(law_, 1, {"s": Alpha(2.0)}).init(jax.random.key(0)).cell["v"]
+
+        return start
+
+    numbers = jnp.array([[3.0, 250.0], [0.0, 200.0]])
+    for law in (LIF, Leakier, Adapting):
+        assert jax.jit(of(law))(numbers[0]).shape == (1,)
+        assert jax.vmap(of(law))(numbers).shape == (2, 1)
+    for law in (Quadratic, Rectified, Soft):
+        start = of(law)
+        for run in (start, jax.jit(start), jax.grad(lambda x, f=start: jnp.sum(f(x)))):
+            with pytest.raises(ValueError, match=f"{law.__name__} is not linear"):
+                run(numbers[0])
+        with pytest.raises(ValueError, match=f"{law.__name__} is not linear"):
+            jax.vmap(of(law))(numbers)
+
+
+def test_numbers_that_a_law_does_not_hold_are_not_asked():
     @jax.jit
-    def run(i_e):
-        return jsnn.Population(Adapting(i_e=i_e), 1, {"s": Alpha(2.0)}).init(jax.random.key(0))
+    def run(rate):
+        class Closed(LIF):
+            def vector_field(self, values, current, frozen):
+                return {"v": -values["v"] * jnp.abs(rate)}
 
-    assert run(3.0).cell["v"].shape == (1,)
+        return jsnn.Population(Closed(), 1).init(jax.random.key(0)).cell["v"]
 
-    @jax.jit
-    def refused(i_e):
-        return jsnn.Population(LIF(i_e=i_e), 1, {"s": Alpha(2.0)}).init(jax.random.key(0))
-
-    assert refused(3.0).cell["v"].shape == (1,)
+    assert run(3.0).shape == (1,)
 
 
 class Saturating(Exponential):

@@ -28,6 +28,7 @@ TRAIN = {"spike_times": [0.2, 1.0, 2.0, 2.6, 4.0]}
 FACTORS = {"spike_weights": [1.0, 2.0, 0.5, 3.0, 1.0], "spike_multiplicities": [1, 2, 1, 3, 1]}
 WINDOWS = [{}, {"start": 0.2}, {"start": 1.0, "stop": 2.0}, {"start": 0.4, "stop": 3.0}]
 WINDOWS += [{"origin": 1.0}, {"origin": 0.6, "start": 0.4, "stop": 2.0}, {"stop": 2.0}]
+WINDOWS += [{"stop": 0.2}]  # two steps or one, of which no current comes to the first
 N_CELLS = N * len(WINDOWS)
 
 
@@ -83,7 +84,7 @@ def test_devices_without_chance(x64, device, params, more):
         given = {"weight": weight, "delay": delay, "duration": 8.0, "dt": dt}
         expected = theirs(device, params, LEAKY, **given)
         found = ours(device, params, LEAKY, **given, **more)
-        assert np.all(np.ptp(expected, axis=0) > 0.01)
+        assert np.all(np.ptp(expected, axis=0)[:-N] > 0.01)
         np.testing.assert_allclose(found, expected, atol=1e-10, rtol=0)
 
 

@@ -65,11 +65,14 @@ def test_the_slots_of_several_steps_are_cleared():
     np.testing.assert_array_equal(jax.jit(clear, static_argnums=2)(buffer, 19, 3), cleared)
 
 
-def long_beside_short(delivery=None):
-    """Projections and a slow current of one step, and of hundreds."""
+def long_beside_short(delivery=None, least=None):
+    """Projections and a slow current of one step, or of a least delay, and of hundreds."""
     rng = np.random.default_rng(1)
     pairs = lambda: Pairs(rng.integers(0, N, 5 * N), rng.integers(0, N, 5 * N))  # noqa: E731
-    short_or = lambda low, steps: np.where(np.arange(5 * N) % 2, low, 0.1 * steps)  # noqa: E731
+
+    def short_or(low, steps):
+        return np.where(np.arange(5 * N) % 2, least or low, 0.1 * steps)
+
     neurons = jsnn.nest.aeif_cond_exp(N, t_ref=1.0, I_e=900.0)
     eighths = rng.integers(1, 80, 5 * N) / 8  # their sums are exact, in any order
     return jsnn.Network(
@@ -130,14 +133,27 @@ def test_no_buffer_is_copied_at_a_step(network):
         made = jax.vmap(lambda key: jsnn.simulate(network, network.init(key), 100, RECORD))(keys)
         return made.records["spikes"].words, made.records["slow"].values
 
+    def advance(network, state):
+        return jsnn.simulate(network, state, 100, RECORD).state
+
+    def each(network, states):  # at steps of their own
+        return jax.vmap(lambda state: advance(network, state))(states)
+
     state = network.init(jax.random.key(1))
-    one = eqx.filter_jit(lambda state: jsnn.simulate(network, state, 100, RECORD).state)
     keys = jax.random.split(jax.random.key(2), 3)
-    programs = one.lower(state).compile(), jax.jit(run).lower(keys).compile()
-    for program in programs:
+    states = jax.vmap(network.init)(keys)
+    longer = long_beside_short(least=0.3).checked()
+    programs = [
+        (eqx.filter_jit(advance).lower(network, state), 1),
+        (jax.jit(run).lower(keys), 1),
+        (eqx.filter_jit(each).lower(network, states), 1),
+        (eqx.filter_jit(advance).lower(longer, longer.init(jax.random.key(1))), 0),
+    ]
+    for program, more in programs:
+        program = program.compile()
         text = getattr(program, "compiled", program).as_text()
         for name, steps in LONGEST.items():
-            slots = steps + (name == "at once")
+            slots = steps + (name == "at once") * more
             assert re.search(rf"\b{slots},128\]", text), f"{name}: there is no such buffer"
             sizes = rf"(\d+,)*{slots},128\]|\[({slots * 128}|{3 * slots * 128})\]"
             copies = [

@@ -72,7 +72,28 @@ def test_which_populations_are_compensated(x64):
         assert of(1e-3, HodgkinHuxley.squid()).in_two
         assert not of(0.05, HodgkinHuxley.squid()).in_two
         assert not of(1e-3, AdEx()).in_two
-        assert not of(1e-3, jsnn.astrocytes.LiRinzel()).in_two
+        assert of(0.05, jsnn.astrocytes.LiRinzel()).in_two
+        assert not of(0.1, jsnn.astrocytes.LiRinzel()).in_two
+        assert of(0.1, jsnn.astrocytes.LiRinzel(tau_ip3=20000.0)).in_two
+
+
+@pytest.mark.parametrize(("dt", "compensated"), [(0.01, None), (0.1, True)])
+def test_inositol_comes_to_rest(dt, compensated):
+    """In steps of 0.1 ms it would stand still 0.0004 uM from its rest, in shorter ones farther."""
+    law, start, rest, tau = jsnn.astrocytes.LiRinzel(), 0.1603, 0.16, 7142.0
+    glia = jsnn.Population(law, 1, initial={"ip3": start}, compensated=compensated)
+    network = jsnn.Network({"glia": glia}, dt=dt)
+    record = {"ip3": States("glia", "ip3", every=1000.0)}
+    made = jsnn.run(network, 5000.0, key=jax.random.key(0), record=record, progress=False)
+    found = made.records["ip3"].values[:, 0]
+    wanted = rest + (start - rest) * np.exp(-np.arange(1000.0, 5001.0, 1000.0) / tau)
+    np.testing.assert_allclose(found, wanted, atol=1e-7)
+    plain = eqx.tree_at(lambda p: p.neuron, jsnn.Population(law, 1, compensated=False), law)
+    plain = jsnn.Network({"glia": plain}, dt=dt)
+    state = plain.init(jax.random.key(0))
+    state = eqx.tree_at(lambda s: s.populations["glia"].cell["ip3"], state, jnp.full(1, start))
+    stuck = jsnn.simulate(plain, state, 1000).state.populations["glia"].cell["ip3"]
+    assert float(stuck[0]) == np.float32(start)
 
 
 def test_a_drift_below_the_last_digit():

@@ -98,6 +98,10 @@ def test_a_step_that_cannot_be_is_refused():
             jsnn.simulate(net, wrong, 1)
         with pytest.raises(ValueError, match=message):
             jsnn.run(net, 0.1, state=wrong, progress=False)
+    for step, message in ((-5, "at step -5"), (2**31 - 1, "1 steps after the 2147483647")):
+        for kind in (jnp.int32, np.int32):
+            with pytest.raises(ValueError, match=message):
+                net.step(at(kind(step)))
 
 
 def test_inputs_on_the_grid_of_another_network_are_refused():

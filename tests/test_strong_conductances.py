@@ -12,7 +12,8 @@ from jsnn.coupling import GapJunction
 from jsnn.inputs import SpikeList
 from jsnn.population import STRONGEST
 from jsnn.record import Spikes, States
-from jsnn.solvers import RK4
+from jsnn.solvers import RK4, Euler
+from jsnn.state import NEVER
 
 STRENGTHS = np.array([10.0, 100.0, 400.0, 1000.0, 2000.0, 20000.0, 1e6])  # nS
 N = STRENGTHS.size
@@ -109,6 +110,45 @@ def test_more_substeps_take_more(x64):
     v = np.asarray(run("in", 1.0, RK4(8), models=MODELS[:1])["iaf_cond_exp"].values)[4:]
     for cell in np.flatnonzero(STRENGTHS <= 1000.0):
         np.testing.assert_allclose(v[:, cell], exact(STRENGTHS[cell], 1.0)[: v.shape[0]], atol=0.02)
+
+
+@pytest.mark.parametrize("model", ["iaf_cond_exp", "aeif_cond_exp"])
+@pytest.mark.parametrize("leak", [2.0, 2.7])
+def test_leaks_count_with_the_conductances(model, leak):
+    """A leak that takes nearly all of the way in a substep, and inhibition of every strength."""
+    strengths = np.geomspace(1.0, 1e5, 30)
+    pieces = {"iaf_cond_exp": 2, "aeif_cond_exp": 1}[model]
+    c_m = 250.0
+    cells = getattr(jsnn.nest, model)(
+        30, C_m=c_m, g_L=leak * pieces * c_m, E_L=-70.0, V_m=-70.0, tau_syn_in=50.0
+    )
+    arrivals = SpikeList("c", np.full(30, 5.0), np.arange(30), strengths, "in")
+    network = jsnn.Network({"c": cells}, inputs={"i": arrivals}, dt=1.0)
+    record = {"v": States("c", "v"), "s": Spikes("c")}
+    records = jsnn.run(network, 40.0, key=jax.random.key(0), record=record).records
+    v = np.asarray(records["v"].values)
+    assert records["s"].times.size == 0 and v.max() < -69.99 and v.min() > -85.001
+    assert np.all(np.diff(v.min(0)) < 1e-3)
+
+
+@pytest.mark.parametrize("solver", [RK4(), RK4(3), Euler()])
+def test_membranes_that_are_faster_than_steps_are_refused(solver):
+    """Of a leak alone a step would make more and more."""
+    pieces, limit = solver.n_pieces, 2.0 if isinstance(solver, Euler) else 2.785
+    law = lambda rate: jsnn.neurons.LIF(tau_m=1 / (rate * limit * pieces))  # noqa: E731
+
+    def made(rate):
+        cells = jsnn.Population(law(rate), 1, solver=solver, initial={"v": -69.0})
+        return jsnn.Network({"c": cells}, dt=1.0)
+
+    def last(network):
+        return jsnn.simulate(network, network.init(jax.random.key(0)), 40).state
+
+    assert abs(float(last(made(0.97)).populations["c"].cell["v"][0]) + 70) < 1
+    with pytest.raises(ValueError, match="'c': membranes of .* are too fast for .*substeps"):
+        made(1.03)
+    traced = jax.jit(lambda rate: last(made(rate)).status["c"])
+    assert int(traced(0.97)) == NEVER and int(traced(1.03)) == 0
 
 
 def test_strong_gap_junctions():

@@ -202,9 +202,11 @@ def test_networks_with_such_a_rate_are_batched_and_differentiated():
 
 
 @pytest.mark.usefixtures("x64")
-def test_in_double_precision_nothing_is_different():
+def test_in_double_precision_times_are_the_same():
     steps = jnp.arange(100, dtype=jnp.int32)
     wave = RATES["wave"][0]
     found = at_steps(wave, steps, DT)
     assert found.dtype == np.float64
-    np.testing.assert_array_equal(found[:, 0], jax.vmap(wave)(steps * DT))
+    np.testing.assert_array_equal(found[:, 0], jax.vmap(wave)(np.arange(100) / 10))
+    edges = at_steps(lambda t: jnp.stack([t > 0.3, t <= 0.7]), jnp.asarray([3, 7], jnp.int32), DT)
+    np.testing.assert_array_equal(edges, [[0, 1], [1, 1]])

@@ -44,7 +44,8 @@ def at_steps(rate: Callable, steps: Array, dt: float) -> Array:
     """A function of the time (ms) at the start of each of some steps, `[len(steps), n or 1]`."""
     trace = None if real_dtype() == np.float64 else _in_double(rate)
     if trace is None:
-        times = (steps * dt).astype(real_dtype())
+        is_double = real_dtype() == np.float64
+        times = _times(steps, dt) if is_double else (steps * dt).astype(real_dtype())
         return jax.vmap(lambda t: jnp.atleast_1d(as_real(rate(t))))(times)
 
     def values(consts: list[Any], steps: Array) -> Array:

@@ -116,14 +116,17 @@ class StepCurrent(eqx.Module):
         check_grid(self.dt, dt)
         if self._times is None:
             return self
-        steps = np.maximum(steps_of(self._times, self.delay, dt), np.int32(self.as_nest))
+        steps, values = steps_of(self._times, self.delay, dt), self.values
         if np.any(np.diff(steps) <= 0):
             raise ValueError(f"times={self._times}: two of them fall on one step of dt={dt:g} ms")
-        size = room(steps.size, _SHORTEST) if self.values.ndim == 1 else steps.size
+        if self.as_nest:  # nothing begins at step 0, and what ends at 1 has never been
+            over = int(steps.size > 1 and steps[1] <= 1)
+            steps, values = np.maximum(steps, np.int32(1))[over:], values[over:]
+        size = room(steps.size, _SHORTEST) if values.ndim == 1 else steps.size
         made = eqx.tree_at(
-            lambda s: (s._times, s._steps),
+            lambda s: (s._times, s._steps, s.values),
             self,
-            (None, lengthened(steps, size, NEVER)),
+            (None, lengthened(steps, size, NEVER), values),
             is_leaf=lambda x: x is None,
         )
         object.__setattr__(made, "dt", dt)

@@ -70,7 +70,8 @@ class SpikeList(eqx.Module):
 
     Of the weights there are gradients of first order, in reverse mode; others are a `TypeError`.
     Weights of each spike keep the length that they are given in; with a `capacity` they are
-    `[capacity]` from the network on, and 0 where there is no spike.
+    `[capacity]` from the network on, and 0 where there is no spike. Without one, a `jit` of your
+    own compiles anew for another length of theirs, as `run` and `simulate` do not.
     """
 
     _times: np.ndarray | None  # until a network gives them its grid
