@@ -67,6 +67,8 @@ def blocks(
     carry = given.state, buffers, counts
     if network.rewiring is not None:
         return between_updates(network, run_block, rows, where.first, where.n, steps, carry)
+    if isinstance(steps, int) and not steps:
+        return carry
     if not isinstance(steps, int) or isinstance(network.delivery, EventDriven):
         # XLA sees through a loop of known length: it would clear buffers beside it, and copy them
         some = lambda i: jnp.minimum(length, steps - i * length) if length > 1 else 1  # noqa: E731

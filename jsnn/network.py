@@ -135,10 +135,14 @@ class Network(eqx.Module):
         if key is not None:
             check_key(key)
         self.populations, self.inputs = _drawn(populations, key, self.dt), dict(inputs)
-        for name in _ends_of_junctions(couplings) & set(self.populations):
-            with named(f"population {name!r}"):
-                self.populations[name] = self.populations[name].not_compensated()
         warn_of_units(self.populations, self.inputs, self.dt)
+        joined = _ends_of_junctions(couplings)
+        for name, population in self.populations.items():
+            if name in joined or not population.can_be_compensated:
+                population.warn_of_lost_steps(self.dt)
+            if name in joined:
+                with named(f"population {name!r}"):
+                    self.populations[name] = population.not_compensated()
         self.populations, self.inputs, *_ = self._checked_parts()
         if key is None:
             if projections or couplings:

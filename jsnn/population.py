@@ -163,7 +163,7 @@ class Population(eqx.Module):
         self.surrogate = Triangular() if surrogate is None else surrogate
         if compensated is not None and not isinstance(compensated, bool):
             raise TypeError(f"compensated={shortened(compensated)}; give True, False or None")
-        if compensated and not self._in_two:
+        if compensated and not self.can_be_compensated:
             raise ValueError(
                 f"compensated=True: {type(neuron).__name__} is not moved by changes of a membrane "
                 "v; leave it out"
@@ -349,6 +349,16 @@ class Population(eqx.Module):
                 "substeps or solver=ExponentialEuler()"
             )
 
+    def warn_of_lost_steps(self, dt: float) -> None:
+        """Warn where float32 loses what steps bring to membranes that cannot be compensated."""
+        if self.compensated is None and self._is_slow(dt):
+            warnings.warn(
+                f"steps of dt={dt:g} ms bring less than the last digits of membranes as slow as "
+                f"those of {type(self.neuron).__name__} here, which float32 loses; give longer "
+                "steps, or enable x64 (compensated=False leaves this out)",
+                stacklevel=2,
+            )
+
     def not_compensated(self) -> "Population":
         """The same, for cells that gap junctions join, which advance as one system."""
         if self.compensated:
@@ -369,8 +379,15 @@ class Population(eqx.Module):
         return ("v",) if "v" in self.neuron.initial() and not self.neuron.resets_within else ()
 
     def _should_be_compensated(self, dt: float) -> bool:
+        return self.can_be_compensated and self._is_slow(dt)
+
+    @property
+    def can_be_compensated(self) -> bool:
+        return bool(self._in_two)
+
+    def _is_slow(self, dt: float) -> bool:
         """Whether steps are so small that float32 would lose what they bring."""
-        if real_dtype() != np.float32 or not self._in_two:
+        if real_dtype() != np.float32:
             return False
         neuron: Any = self.neuron
         if not neuron.is_spiking:
@@ -639,14 +656,20 @@ class Population(eqx.Module):
         """Hand arrivals `[n]`, by receptor, to the filters, and `Delta` ones to the cells, but for
         those where they are `lost`: of refractory cells, if left out."""
         lost = state.refractory > 0 if lost is None else lost
-        cell, receptors = state.cell, dict(state.receptors)
+        cell, receptors, rest = state.cell, dict(state.receptors), dict(state.rest)
+        neuron = coefficients.system.neuron
         for name, amount in arrivals.items():
             receptor = coefficients.system.receptors[name]
             if isinstance(receptor, Delta):
-                cell = coefficients.system.neuron.receive(cell, jnp.where(lost, 0, amount))
+                amount = jnp.where(lost, 0, amount)
+                before, cell = cell, neuron.receive(cell, amount)
+                if rest:  # alone, an arrival is what it makes of nothing
+                    alone = neuron.receive(jax.tree.map(jnp.zeros_like, before), amount)
+                for own, less in rest.items():
+                    cell[own], rest[own] = add_in_two(before[own], less, alone[own])
             else:
                 receptors[name] = receptor.receive(receptors[name], amount)
-        return replace(state, cell=cell, receptors=receptors)
+        return replace(state, cell=cell, receptors=receptors, rest=rest)
 
 
 def _leak_rate(neuron: Any) -> Array | None:

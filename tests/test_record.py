@@ -119,7 +119,8 @@ def test_states_are_sampled_at_multiples_of_every(parts, reference, name, column
     steps = np.arange(every - 1, STEPS, every)
     values, times = joined(parts, name)
     np.testing.assert_array_equal(times, stamps(steps))
-    np.testing.assert_array_equal(values, reference[column][steps][:, cells])
+    # To the last digit with some versions of JAX
+    np.testing.assert_allclose(values, reference[column][steps][:, cells], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,19 @@ def test_steps_of_a_binary_fraction_and_of_none():
     np.testing.assert_array_equal(compared[:, 0], [0, 0, 0, 0, 1])
 
 
+@pytest.mark.parametrize("dt", [0.5, 0.1, 0.05, 0.025, 0.02, 0.01, 0.005, 0.001, 0.3, 1 / 3])
+def test_places_in_a_table_of_steps(dt):
+    """Time over dt is never a step early, however it is written."""
+    rng = np.random.default_rng(0)
+    steps = np.concatenate([np.arange(20000), rng.integers(0, 2**31 - 1, 20000)]).astype(np.int32)
+    for rate in (
+        lambda t: jnp.floor(t / dt) % 4096,
+        lambda t: (t * (1 / dt)).astype(int) % 4096,
+    ):
+        found = jax.jit(lambda steps, rate=rate: at_steps(rate, steps, dt))(steps)
+        np.testing.assert_array_equal(found[:, 0], steps % 4096)
+
+
 @pytest.mark.parametrize(
     ("rate", "why"),
     [

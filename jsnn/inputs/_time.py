@@ -70,12 +70,18 @@ def at_steps(rate: Callable, steps: Array, dt: float) -> Array:
 
 def _times(steps: Array, dt: float) -> Array:
     """Times (ms) in double precision. Where a ms is a whole number of steps, they are the decimals
-    that a user writes: step 3 is at 0.3, and not at 3 * 0.1, which is more."""
+    that a user writes: step 3 is at 0.3, and not at 3 * 0.1, which is more. But 0.29 / 0.01 is less
+    than 29: where t / dt would be a step early, as the place in a table, it is the number after. XLA
+    divides by multiplication."""
     per_ms = round(1 / dt)
-    if not 0 < per_ms <= _LONGEST_TABLE or not is_same_dt(per_ms * dt, 1.0):
-        return steps.astype(jnp.float64) * dt
-    parts = jnp.asarray(np.arange(per_ms) / per_ms)  # XLA would multiply by the reciprocal
-    return (steps // per_ms).astype(jnp.float64) + parts[steps % per_ms]
+    if 0 < per_ms <= _LONGEST_TABLE and is_same_dt(per_ms * dt, 1.0):
+        parts = jnp.asarray(np.arange(per_ms) / per_ms)  # XLA would multiply by the reciprocal
+        times = (steps // per_ms).astype(jnp.float64) + parts[steps % per_ms]
+    else:
+        times = steps.astype(jnp.float64) * dt
+    for _ in range(2):
+        times = jnp.where(times * (1 / dt) < steps, jnp.nextafter(times, jnp.inf), times)
+    return times
 
 
 def _in_double(rate: Callable) -> ClosedJaxpr | None:
