@@ -71,8 +71,8 @@ def at_steps(rate: Callable, steps: Array, dt: float) -> Array:
 def _times(steps: Array, dt: float) -> Array:
     """Times (ms) in double precision. Where a ms is a whole number of steps, they are the decimals
     that a user writes: step 3 is at 0.3, and not at 3 * 0.1, which is more. But 0.29 / 0.01 is less
-    than 29: where t / dt would be a step early, as the place in a table, it is the number after. XLA
-    divides by multiplication."""
+    than 29: where t / dt would be a step early, as the place in a table, it is the number after.
+    (XLA divides by multiplication.)"""
     per_ms = round(1 / dt)
     if 0 < per_ms <= _LONGEST_TABLE and is_same_dt(per_ms * dt, 1.0):
         parts = jnp.asarray(np.arange(per_ms) / per_ms)  # XLA would multiply by the reciprocal
