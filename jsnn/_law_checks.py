@@ -5,6 +5,7 @@ its equations, and a change of one that forgets the other would be integrated wr
 word.
 """
 
+import inspect
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, get_args
@@ -60,6 +61,13 @@ def check_law(neuron: Any, receptors: Mapping[str, Receptor], solver: Solver) ->
             f"{kind}.resets_within is False, but its vector field is that of AdEx, in coordinates "
             "of which only such resets know; return True, or write vector_field in v and w"
         )
+    strong = any(receptor.is_conductance for receptor in receptors.values())
+    if neuron.resets_within and strong:
+        if "pace" not in inspect.signature(neuron.vector_field).parameters:
+            raise ValueError(
+                f"{kind}.vector_field takes no pace, by which strong conductances hold a membrane "
+                "back; give it the parameter pace=None, as that of AdEx has it, and hand it on"
+            )
     for name, receptor in receptors.items():
         _check_receptor(name, receptor, solver)
     _check_slopes(neuron, dict(receptors), solver)

@@ -98,6 +98,17 @@ def test_a_linear_law_that_operations_do_not_show(x64):
     np.testing.assert_allclose(advanced(own), advanced(rk4), rtol=1e-10)
 
 
+class Paceless(AdEx):
+    def vector_field(self, inner, current, frozen):
+        return super().vector_field(inner, current, frozen)
+
+
+def test_a_law_that_strong_conductances_cannot_hold_back():
+    assert jsnn.Population(Paceless(), 1, {"s": Exponential(2.0)}).n == 1
+    with pytest.raises(ValueError, match="Paceless.vector_field takes no pace"):
+        jsnn.Population(Paceless(), 1, {"s": Exponential(2.0, -85.0)})
+
+
 class Leakier(LIF):
     def vector_field(self, values, current, frozen):
         slopes = super().vector_field(values, current, frozen)
