@@ -91,14 +91,14 @@ class Checkpoint:
     def _look_around(self) -> None:
         """Clear away what a killed process had begun to write, and tell of what is not a run's."""
         names = sorted(own.name for own in self.folder.iterdir())
-        for name in names:
-            if _OURS.fullmatch(name) and name.endswith(".new"):
-                (self.folder / name).unlink(missing_ok=True)
         if folders := [n for n in names if _OURS.fullmatch(n) and (self.folder / n).is_dir()]:
             raise ValueError(
                 f"checkpoint={str(self.folder)!r} holds {_listed(folders)}, a folder where a run "
                 "keeps a file; remove it, or give another folder"
             )
+        for name in names:
+            if _OURS.fullmatch(name) and name.endswith(".new"):
+                (self.folder / name).unlink(missing_ok=True)
         others = [n for n in names if not _OURS.fullmatch(n) and not n.startswith(".")]
         if others:
             warnings.warn(

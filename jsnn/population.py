@@ -120,8 +120,9 @@ class Population(eqx.Module):
       brings less than 500 last digits of v at most, and rounding would move the end of its way by
       more than 2e-3 mV. Of astrocytes, where a step is less than 1e-5 of tau_ip3: their IP3 stands
       still where it is nearer to its end than 6e-8 tau_ip3 / dt of itself. It is not done for
-      `AdEx`, whose coordinates are others, nor of what gap junctions join, nor in float64. A
-      network decides it when it is built: give True where slower membranes are put in later.
+      `AdEx`, whose coordinates are others, nor of what gap junctions join, both of which are warned
+      of, nor in float64. A network decides it when it is built: give True where slower membranes
+      are put in later, and False for none and no warning.
 
     Raises `ValueError` or `TypeError` for empty populations, arrays that are not `[n]`, unknown
     names, `Exact` for a system that is not linear, and a law that is not what it declares: one
@@ -281,7 +282,7 @@ class Population(eqx.Module):
         }
         cell = {name: full[name] for name in self.neuron.initial()}
         growth = self.growth.init(full, self.n)
-        rest = {name: filled(as_real(0.0), self.n) for name in self._in_two if self.in_two}
+        rest = {name: filled(as_real(0.0), self.n) for name in self._kept_in_two if self.in_two}
         refractory = filled(np.int32(0), self.n)
         return PopulationState(cell, receptors, refractory, growth=growth, rest=rest)
 
@@ -356,7 +357,7 @@ class Population(eqx.Module):
                 f"steps of dt={dt:g} ms bring less than the last digits of membranes as slow as "
                 f"those of {type(self.neuron).__name__} here, which float32 loses; give longer "
                 "steps, or enable x64 (compensated=False leaves this out)",
-                stacklevel=2,
+                stacklevel=7,  # whoever builds the network
             )
 
     def not_compensated(self) -> "Population":
@@ -372,7 +373,7 @@ class Population(eqx.Module):
         return made
 
     @property
-    def _in_two(self) -> tuple[str, ...]:
+    def _kept_in_two(self) -> tuple[str, ...]:
         """The states that can be kept in two numbers."""
         if not self.neuron.is_spiking:
             return tuple(self.neuron.initial())
@@ -383,7 +384,7 @@ class Population(eqx.Module):
 
     @property
     def can_be_compensated(self) -> bool:
-        return bool(self._in_two)
+        return bool(self._kept_in_two)
 
     def _is_slow(self, dt: float) -> bool:
         """Whether steps are so small that float32 would lose what they bring."""
@@ -662,7 +663,7 @@ class Population(eqx.Module):
             receptor = coefficients.system.receptors[name]
             if isinstance(receptor, Delta):
                 amount = jnp.where(lost, 0, amount)
-                before, cell = cell, neuron.receive(cell, amount)
+                before, cell = cell, dict(neuron.receive(cell, amount))
                 if rest:  # alone, an arrival is what it makes of nothing
                     alone = neuron.receive(jax.tree.map(jnp.zeros_like, before), amount)
                 for own, less in rest.items():

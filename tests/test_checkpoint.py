@@ -334,7 +334,7 @@ def test_foreign_files_are_left_alone(network, whole, tmp_path):
         assert (tmp_path / name).read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["state.npz", "records-0000000000.npz"])
+@pytest.mark.parametrize("name", ["state.npz", "records-0000000000.npz", "state.npz.new"])
 def test_a_folder_in_the_place_of_a_file_is_told(network, tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(ValueError, match=f"holds {name}, a folder where a run keeps a file"):

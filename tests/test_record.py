@@ -119,8 +119,9 @@ def test_states_are_sampled_at_multiples_of_every(parts, reference, name, column
     steps = np.arange(every - 1, STEPS, every)
     values, times = joined(parts, name)
     np.testing.assert_array_equal(times, stamps(steps))
-    # To the last digit with some versions of JAX
-    np.testing.assert_allclose(values, reference[column][steps][:, cells], rtol=1e-6)
+    # JAX 0.12 rounds the two programs otherwise
+    digits = 0 if jax.__version_info__ < (0, 11) else 1e-6
+    np.testing.assert_allclose(values, reference[column][steps][:, cells], rtol=digits)
 
 
 @pytest.mark.parametrize(

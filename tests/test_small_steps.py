@@ -223,7 +223,7 @@ def test_membranes_that_become_slow_are_warned_of():
 
 
 def test_small_arrivals_are_not_lost():
-    """1e-5 mV each, a last digit and a third, at every step; and through a refractory time."""
+    """1e-5 mV each, a last digit and a third, at every step."""
     arrivals = SpikeList("c", np.arange(1, 20001) * 0.1, np.zeros(20000, int), 1e-5)
     cells = jsnn.Population(LIF(tau_m=1e6), 1, {"x": Delta()})
     network = jsnn.Network({"c": cells}, inputs={"x": arrivals}, dt=0.1)
@@ -242,8 +242,9 @@ def test_steps_that_are_lost_are_warned_of(is_joined):
         cells = jsnn.Population(law, 2, solver=RK4(), **own)
         return jsnn.Network({"c": cells}, dt=1e-3, **more)
 
-    with pytest.warns(UserWarning, match="less than the last digits of membranes .*float32 loses"):
+    with pytest.warns(UserWarning, match="less than the last digits .*float32 loses") as seen:
         network = made()
+    assert [w.filename for w in seen] == [__file__]
     network.checked()
     made(compensated=False)
     with jax.enable_x64(True):
