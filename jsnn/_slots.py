@@ -57,18 +57,23 @@ def peek(buffer: Array, slots: Array) -> tuple[Array, Array]:
     """Rows `[k, n]` of a buffer, and the buffer, which may then be changed in its place; of
     batches, `[..., slots, n]`, the same slots `[k]`."""
 
+    def read_one(i: Any, slots: Array, buffer: Array) -> tuple[Array, Array]:
+        row = lax.dynamic_slice_in_dim(buffer, slots[i], 1, -2)
+        # Written back, since the kernel would otherwise not hand the buffer on; and then read once
+        # more, since two kernels that read a buffer beside its change would copy it
+        buffer = lax.dynamic_update_slice_in_dim(buffer, row, _index_after(slots[i], row), -2)
+        return lax.dynamic_slice_in_dim(buffer, slots[i], 1, -2), buffer
+
     def read(carried: Any, slots: Array) -> Any:
-        def read_one(i: Any, carried: Any) -> Any:
+        def put(i: Any, carried: Any) -> Any:
             rows, buffer = carried
-            row = lax.dynamic_slice_in_dim(buffer, slots[i], 1, -2)
-            # Written back, since the kernel would otherwise not hand the buffer on; and then read
-            # once more, since two kernels that read a buffer beside its change would copy it
-            buffer = lax.dynamic_update_slice_in_dim(buffer, row, _index_after(slots[i], row), -2)
-            row = lax.dynamic_slice_in_dim(buffer, slots[i], 1, -2)
+            row, buffer = read_one(i, slots, buffer)
             return lax.dynamic_update_slice_in_dim(rows, row, i, -2), buffer
 
-        return lax.fori_loop(0, slots.shape[0], read_one, carried)
+        return lax.fori_loop(0, slots.shape[0], put, carried)
 
+    if slots.shape[0] == 1:  # rows that one row fills would be an argument without a use
+        return one_kernel(lambda buffer, slots: read_one(0, slots, buffer), buffer, slots)
     rows = jnp.zeros((*buffer.shape[:-2], slots.shape[0], buffer.shape[-1]), buffer.dtype)
     return one_kernel(read, (rows, buffer), slots)
 
@@ -99,19 +104,26 @@ def _in_turn(is_cleared: bool) -> Callable:
     @custom_vmap
     def rows_of(buffer: Array, at: Array) -> tuple[Array, Array]:
         def read(carried: Any, at: Array) -> Any:
-            def read_one(i: Any, carried: Any) -> Any:
-                rows, buffer = carried
-                row = lax.dynamic_slice_in_dim(buffer, at[i], 1, 0)
-                rows = lax.dynamic_update_slice_in_dim(rows, row, i, 0)
-                row = lax.dynamic_slice_in_dim(rows, i, 1, 0)
-                new = jnp.zeros_like(row) if is_cleared else row
-                return rows, lax.dynamic_update_slice_in_dim(
-                    buffer, new, _index_after(at[i], row), 0
-                )
+            return lax.fori_loop(0, at.shape[0], lambda i, carried: put(i, at, carried), carried)
 
-            return lax.fori_loop(0, at.shape[0], read_one, carried)
+        def put(i: Any, at: Array, carried: Any) -> Any:
+            rows, buffer = carried
+            row = lax.dynamic_slice_in_dim(buffer, at[i], 1, 0)
+            rows = lax.dynamic_update_slice_in_dim(rows, row, i, 0)
+            row = lax.dynamic_slice_in_dim(rows, i, 1, 0)
+            return rows, put_back(i, at, row, buffer)
+
+        def put_back(i: Any, at: Array, row: Array, buffer: Array) -> Array:
+            new = jnp.zeros_like(row) if is_cleared else row
+            return lax.dynamic_update_slice_in_dim(buffer, new, _index_after(at[i], row), 0)
+
+        def read_one(buffer: Array, at: Array) -> tuple[Array, Array]:
+            row = lax.dynamic_slice_in_dim(buffer, at[0], 1, 0)
+            return row, put_back(0, at, row, buffer)
 
         def on_cpu(buffer: Array, at: Array) -> tuple[Array, Array]:
+            if at.shape[0] == 1:  # see `peek`
+                return one_kernel(read_one, buffer, at)
             rows = jnp.zeros((at.shape[0], buffer.shape[1]), buffer.dtype)
             return one_kernel(read, (rows, buffer), at)
 

@@ -180,13 +180,14 @@ class SynapseStates(eqx.Module):
 def _local(sources: Sources, edges: Array) -> tuple[Array, Array, Array]:
     """Where edges stand among a device's own, their sources, and whether they are there."""
     rows = sources.rows
+    row_ptr = rows.row_ptr // rows.copies
     place, here = edges, jnp.ones(edges.shape, bool)
     if rows.edge is not None:
         n = rows.edge.shape[0]
-        own = jnp.where(jnp.arange(n) < rows.row_ptr[-1], rows.edge, 2**31 - 1)  # else padding
+        own = jnp.where(jnp.arange(n) < row_ptr[-1], rows.edge, 2**31 - 1)  # else padding
         place = jnp.minimum(jnp.searchsorted(own, edges), n - 1)
         here = own[place] == edges
-    return place, jnp.searchsorted(rows.row_ptr, place, side="right") - 1, here
+    return place, jnp.searchsorted(row_ptr, place, side="right") - 1, here
 
 
 def _spikes_of(sources: Sources, cells: Array) -> Array:

@@ -178,8 +178,8 @@ class Synapses(eqx.Module):
             n = int(store.n_edges)
             pre, post = np.asarray(store.pre)[:n], np.asarray(store.post)[:n]
             order = np.lexsort((post, pre))
-            weight = self.weight if store.weight is None else store.weight[:n]
-            delay = None if store.delay is None else store.delay[:n]
+            weight = self.weight if store.weight is None else np.asarray(store.weight)[:n]
+            delay = None if store.delay is None else np.asarray(store.delay)[:n]
         steps = self.min_delay if delay is None else np.asarray(delay)
         if isinstance(self.delay, Interpolated):
             steps = np.asarray(self.delay.delay) / dt
@@ -306,6 +306,7 @@ class Synapses(eqx.Module):
             max(chunk, 1),
             max_row,
             self.per_edge,
+            copies=2 if isinstance(self.delay, Interpolated) else 1,
         )
 
 

@@ -16,7 +16,7 @@ derivatives cost in proportion to the spikes, and to the cells that nearly spike
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -37,7 +37,8 @@ class Rows(eqx.Module):
     """The edges of a projection as the delivery reads them, sorted by source.
 
     `weight` is None where all edges have one; `delay` (steps) is a static number or `[n_edges]`.
-    `post` counts from `offset` within the target population.
+    `post` counts from `offset` within the target population. Each edge lies `copies` times in a
+    row, one after the other, with its part of the weight; releases are of edges.
     """
 
     row_ptr: Array  # [n_pre + 1] int32
@@ -51,6 +52,7 @@ class Rows(eqx.Module):
     chunk: int = eqx.field(static=True)  # edges of a row at once, for releases by edge
     max_row: int = eqx.field(static=True)
     per_edge: bool = eqx.field(static=True)
+    copies: int = eqx.field(static=True, default=1)
 
     @property
     def n_pre(self) -> int:
@@ -118,7 +120,9 @@ class EventDriven(eqx.Module):
             return buffer, release  # sources without edges remember their spikes all the same
         layout = self.layout(buffer, rows, first_pre, words.shape[0], dt)
         edges = (rows.row_ptr, rows.post, rows.weight, rows.delay)
-        return deliver(layout)(buffer, release, words, first_step, edges, rows.release)
+        own, release = _copied(rows, rows.release), _copied(rows, release)
+        buffer, release = deliver(layout)(buffer, release, words, first_step, edges, own)
+        return buffer, _of_edges(rows, release)
 
     def layout(self, buffer: Array, rows: Rows, first_pre: int, n_steps: int, dt: float) -> Layout:
         """What is static about the delivery of so many steps."""
@@ -188,6 +192,26 @@ class Backward(eqx.Module):
 
 
 Delivery = SegmentSum | EventDriven
+
+
+def _copied(rows: Rows, release: Any) -> Any:
+    """Parameters or a state for all copies of an edge, which release alike."""
+    if not rows.per_edge or rows.copies == 1 or release is None:
+        return release
+    twice = lambda leaf: jnp.repeat(leaf, rows.copies) if jnp.ndim(leaf) else leaf  # noqa: E731
+    if isinstance(release, ReleaseState):
+        values, deviation = jax.tree.map(twice, (release.values, release.deviation))
+        return ReleaseState(values, release.last, deviation)
+    return jax.tree.map(twice, release)
+
+
+def _of_edges(rows: Rows, release: Any) -> Any:
+    """The state of the first copy of each edge."""
+    if not rows.per_edge or rows.copies == 1 or release is None:
+        return release
+    first = lambda leaf: leaf[:: rows.copies]  # noqa: E731
+    values, deviation = jax.tree.map(first, (release.values, release.deviation))
+    return ReleaseState(values, release.last, deviation)
 
 
 def _released(
@@ -260,9 +284,10 @@ def segment_sum_step(
             before, amount = release.last[pre], sent[pre]
         else:
             before, amount = release.last, sent
-        *made, amount = release_.step(rows.release, release, before, amount, step, dt)
+        own, state = _copied(rows, rows.release), _copied(rows, release)
+        *made, amount = release_.step(own, state, before, amount, step, dt)
         sent = amount if rows.per_edge else amount[pre]
-        release = ReleaseState(made[0], last, made[1])
+        release = _of_edges(rows, ReleaseState(made[0], last, made[1]))
     weight = 1.0 if rows.weight is None else rows.weight
     delay = rows.fixed_delay if rows.delay is None else rows.delay.astype(jnp.int32)
     post = (step + delay) % slots * n + rows.offset + rows.post.astype(jnp.int32)

@@ -10,6 +10,7 @@ from scipy.integrate import solve_ivp
 import jsnn
 from jsnn.adjoint import Backprop, Kept
 from jsnn.connect import AllToAll, OneToOne
+from jsnn.delays import Interpolated
 from jsnn.inputs import SpikeList
 from jsnn.neurons import LIF
 from jsnn.receptors import Delta, Exponential
@@ -257,6 +258,55 @@ def test_states_of_edges_are_recorded_by_edge(x64):
     np.testing.assert_allclose(spikes.values, [0.2, 0.4, 0.6, 0.8])
     np.testing.assert_allclose(run.records["one"].values, [0.6])
     assert run.records["one"].index.tolist() == [0]
+
+
+def test_releases_of_edges_whose_delays_lie_between_steps(x64):
+    """Each edge arrives in two parts, and releases once; at whole steps it arrives in one."""
+    laws = {
+        "by edge": Tsodyks(jnp.linspace(0.2, 0.9, 12), 3.0, 20.0, 30.0),
+        "by source": TsodyksMarkram(jnp.linspace(0.2, 0.9, 3), 20.0, 30.0),
+    }
+    cells = jsnn.Population(LIF(tau_m=20.0, v_th=1e9), 4, {"x": Exponential(2.0)})
+    rng = np.random.default_rng(0)
+    times = SpikeList("pre", rng.integers(1, 280, 60) * 0.1, rng.integers(0, 3, 60), 1e3)
+
+    def run(delay, law, delivery=None):
+        net = jsnn.Network(
+            {"pre": jsnn.Population(LIF(t_ref=0.0), 3, {"x": Delta()}), "post": cells},
+            {
+                "p": jsnn.Projection(
+                    "pre",
+                    "post",
+                    AllToAll(),
+                    weight=np.linspace(20, 90, 12),
+                    delay=delay,
+                    release=law,
+                )
+            },
+            {"spikes": times},
+            dt=0.1,
+            key=jax.random.key(0),
+            delivery=delivery,
+        )
+        record = {"v": States("post", "v"), "r": SynapseStates("p", "r")}
+        made = jsnn.simulate(net, net.init(jax.random.key(1)), 300, record)
+        return made.records, made.state.releases["p"].values
+
+    for law in laws.values():
+        whole, released = run(np.linspace(0.3, 1.4, 12).round(1), law)
+        found, same = run(Interpolated(np.linspace(0.3, 1.4, 12).round(1), 0.3, 1.4), law)
+        assert np.ptp(whole["v"].values) > 1 and np.nanmax(whole["r"].values) > 0
+        np.testing.assert_allclose(found["v"].values, whole["v"].values, 1e-12)
+        for name, own in released.items():
+            np.testing.assert_allclose(same[name], own, 1e-12)
+        between = Interpolated(np.linspace(0.33, 1.37, 12), 0.3, 1.4)
+        (one, last), (other, end) = (run(between, law, how) for how in (None, jsnn.SegmentSum()))
+        assert not np.allclose(one["v"].values, whole["v"].values, 1e-4)
+        np.testing.assert_allclose(one["v"].values, other["v"].values, 1e-12)
+        np.testing.assert_allclose(one["r"].values, whole["r"].values, 1e-12)
+        for name, own in last.items():
+            np.testing.assert_allclose(own, end[name], 1e-12)
+            np.testing.assert_allclose(own, released[name], 1e-12)
 
 
 def test_the_shape_of_the_parameters_chooses_what_keeps_a_state():

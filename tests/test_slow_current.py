@@ -252,6 +252,29 @@ def connect_ends(edges):
     return list(zip(np.asarray(edges.pre).tolist(), np.asarray(edges.post).tolist(), strict=True))
 
 
+def test_one_delay_and_blocks_of_one_step():
+    """A block then reads a single row of the signals, and so does a batch of one."""
+    astro = jsnn.Population(LiRinzel(), N_FEW, {"x": Delta()}, initial={"ca": Uniform(0.1, 0.5)})
+    net = jsnn.Network(
+        {"astro": astro, "few": jsnn.Population(LIF(i_e=320.0), N_FEW)},
+        {"p": jsnn.Projection("few", "astro", AllToAll(), weight=0.1, delay=DT)},
+        couplings={"sic": SlowInwardCurrent("astro", "few", AllToAll(), weight=5.0, delay=2.0)},
+        dt=DT,
+        key=KEY,
+    )
+    state, record = net.init(KEY), {"v": States("few", "v"), "sic": States("few", "sic")}
+    whole = jsnn.simulate(net, state, 40, record)
+    batch = jax.tree.map(lambda leaf: leaf[None], state)
+    batched = jax.vmap(lambda own: jsnn.simulate(net, own, 40, record))(batch)
+    step, shown = jax.jit(lambda state: net.step(state)), []
+    for _ in range(40):
+        state, _ = step(state)
+        shown.append(state.populations["few"].cell["v"])
+    assert np.ptp(whole.records["sic"].values) > 1
+    np.testing.assert_allclose(whole.records["v"].values, np.stack(shown), 1e-6)
+    np.testing.assert_allclose(batched.records["v"].values[0], whole.records["v"].values, 1e-6)
+
+
 def test_no_edges():
     net = network({"sic": SlowInwardCurrent("astro", "few", Pairs([], []))})
     record = {"sic": States("few", "sic")}
