@@ -1,9 +1,15 @@
-"""What several test files share."""
+"""What several test files share, and how a run of them is kept short."""
 
+import json
 import os
+from pathlib import Path
 
-import jax
+import program_cache
 import pytest
+
+program_cache.keep_programs()
+
+import jax  # noqa: E402
 
 # Tests run a process a core, each of which computes on one thread; those that they start decide
 # for themselves
@@ -12,6 +18,9 @@ os.environ["PJRT_NPROC"] = _given or "1"
 jax.devices()  # reads it
 if _given is None:
     del os.environ["PJRT_NPROC"]
+
+MAPS = Path("/proc/self/maps")
+MOST_MAPS = 40_000  # of the 65,530 that Linux lets a process have
 
 
 @pytest.fixture
@@ -22,7 +31,20 @@ def x64():
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _forget_what_was_compiled():
-    """Each compiled program holds some ten memory maps; a process may have 65,530 on Linux."""
+def _room_for_programs():
+    """A compiled program holds memory maps, ten to eighty of them."""
     yield
-    jax.clear_caches()
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+
+
+def pytest_sessionstart(session):
+    if not hasattr(session.config, "workerinput"):
+        program_cache.prune()
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take long come first, so that no worker is left alone with one at the end; those
+    that were never measured before them. `python tests/suite_profile.py --keep` measures."""
+    seconds = json.loads(Path(__file__).with_name("file_seconds.json").read_text())
+    items.sort(key=lambda item: -seconds.get(item.path.name, 1e9))

@@ -1,0 +1,165 @@
+"""Random networks, each run in every way that must agree: `python tests/at_random --help`.
+
+python tests/at_random                            # 60 structures, 34 draws of each
+python tests/at_random --structures 3,17 --draws 5
+python tests/at_random --structures 17 --draw 4   # one of them, as a failure names it
+python tests/at_random --structures 17 --draw 4 --shrink
+python tests/at_random --show 17                  # the lines that build it
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python tests/at_random",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--structures", default="0:60", help="numbers: 3,17 or 0:60")
+    parser.add_argument("--draws", type=int, default=34, help="how many of each structure")
+    parser.add_argument("--draw", type=int, help="only this one")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at once")
+    parser.add_argument("--batch", type=int, default=1, help="structures a process")
+    parser.add_argument("--seconds", type=float, help="begin no draw but a first one after so long")
+    parser.add_argument("--only", help="one way, as 'two devices'")
+    parser.add_argument("--json", type=Path, help="keep what was found of every draw")
+    parser.add_argument("--shrink", action="store_true", help="cut a failing network down")
+    parser.add_argument("--show", type=int, help="the lines that build a structure")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.show is not None:
+        from structure import structure
+
+        print(structure(given.show))
+        return 0
+    low, colon, high = given.structures.partition(":")
+    numbers = list(range(int(low), int(high))) if colon else _listed(given.structures)
+    if given.worker:
+        return _work(numbers, given)
+    if given.shrink:
+        return _shrink(numbers[0], given.draw or 0, given.only)
+    return _all(numbers, given)
+
+
+def _listed(text: str) -> list[int]:
+    return [int(own) for own in text.split(",")]
+
+
+def _work(numbers: list[int], given: argparse.Namespace) -> int:
+    """In a process of its own: a line of JSON for each draw."""
+    _two_devices()
+    from draws import draws
+
+    until = time.time() + given.seconds if given.seconds else float("inf")
+    wanted = list(range(given.draws)) if given.draw is None else [given.draw]
+    for number in numbers:
+        try:
+            for own in draws(number, wanted, given.only, until):
+                print(json.dumps(own), flush=True)
+        except Exception as error:
+            print(json.dumps(_broken(number, f"{type(error).__name__}: {error}")), flush=True)
+    return 0
+
+
+def _two_devices() -> None:
+    """Before JAX starts."""
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", 2)
+
+
+def _broken(number: int, why: str) -> dict[str, Any]:
+    none = {"draw": -1, "spikes": 0, "delivered": 0, "counts": False, "programs": 0}
+    return {"structure": number, **none, "seconds": 0, "features": [], "found": [why]}
+
+
+def _all(numbers: list[int], given: argparse.Namespace) -> int:
+    from coverage import table
+
+    batches = [numbers[k : k + given.batch] for k in range(0, len(numbers), given.batch)]
+    done: list[dict[str, Any]] = []
+    begun = time.time()
+
+    def run(batch: list[int]) -> None:
+        command = [sys.executable, str(HERE), "--worker", "--draws", str(given.draws)]
+        command += ["--structures", ",".join(map(str, batch))]
+        if given.draw is not None:
+            command += ["--draw", str(given.draw)]
+        if given.only:
+            command += ["--only", given.only]
+        if given.seconds:
+            left = given.seconds - (time.time() - begun)
+            command += ["--seconds", str(max(left, 0.1))]
+        path = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
+        process = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
+        )
+        lines = [json.loads(line) for line in process.stdout.splitlines() if line[:1] == "{"]
+        missing = set(batch) - {own["structure"] for own in lines}
+        if process.returncode or missing:
+            why = f"ended with {process.returncode}: {process.stderr[-2000:]}"
+            lines += [_broken(number, why) for number in sorted(missing) or batch[-1:]]
+        for own in lines:
+            for what in own["found"]:
+                print(f"structure {own['structure']} draw {own['draw']}: {what}", flush=True)
+        done.extend(lines)
+
+    with ThreadPoolExecutor(given.jobs) as pool:
+        list(pool.map(run, batches))
+    if given.json:
+        given.json.write_text(json.dumps(done))
+    failed = [own for own in done if own["found"]]
+    counted = sum(own["counts"] for own in done)
+    print(table(done))
+    print(
+        f"{len(done)} draws of {len({own['structure'] for own in done})} structures, {counted} of "
+        f"which delivered enough spikes to count; {len(failed)} with violations; "
+        f"{time.time() - begun:.0f} s"
+    )
+    for own in failed[:5]:
+        print(
+            f"  python tests/at_random --structures {own['structure']} --draw {own['draw']} "
+            "[--shrink]"
+        )
+    return 1 if failed else 0
+
+
+def _shrink(number: int, draw: int, only: str | None) -> int:
+    _two_devices()
+    sys.path.insert(0, str(HERE.parents[1]))
+    from draws import draws
+    from shrink import shrunk
+    from structure import Structure, structure
+
+    def found(made: Structure) -> list[str]:
+        try:
+            return next(draws(made, [draw], only))["found"]
+        except Exception:  # what cannot be built shows nothing
+            return []
+
+    first = found(structure(number))
+    if not first:
+        print(f"structure {number} draw {draw}: nothing found")
+        return 1
+    way = first[0].partition(":")[0].partition(" ")[0]
+    only = {"two": "two devices", "a": "a batch"}.get(way, way) if only is None else only
+    only = None if only == "compiled" else only
+    print(*first, sep="\n")
+    left = shrunk(structure(number), lambda own: bool(found(own)))
+    print(left, *found(left), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Compiled programs are kept from run to run of the tests, in a folder of this machine.
+
+XLA's programs for a CPU are machine code for its features, so that the folder is named after them
+and after the version of jaxlib; JAX keys what is in it by the program and the options. Another
+folder is taken from JSNN_TEST_CACHE, none if that is empty. To remove the folder is safe at any
+time, since what is not there is compiled.
+"""
+
+import hashlib
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+MOST_BYTES = 2**30
+
+
+def machine() -> str:
+    """All that machine code for a CPU depends on."""
+    told = [version("jaxlib"), platform.system(), platform.machine(), platform.processor()]
+    features = Path("/proc/cpuinfo")
+    if features.exists():
+        kinds = ("flags", "Features", "model name")
+        lines = features.read_text().splitlines()
+        told += sorted({line for line in lines if line.startswith(kinds)})
+    return "\n".join(told)
+
+
+def folder() -> Path | None:
+    """Where the programs are kept, if they are."""
+    given = os.environ.get("JSNN_TEST_CACHE")
+    if given is not None:
+        root = Path(given) if given else None
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jsnn-tests"
+    return root and root / hashlib.sha256(machine().encode()).hexdigest()[:16]
+
+
+def keep_programs() -> None:
+    """In this process, before it imports JAX, and in those that it starts."""
+    path = folder()
+    if path is None or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError:  # as where nothing may be written
+        return
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(path)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+def prune(most_bytes: int = MOST_BYTES) -> None:
+    """Remove the oldest programs, of whatever machine, above a size, and empty files: those were
+    being written when a process ended."""
+    path = folder()
+    if path is None or not path.parent.is_dir():
+        return
+    files = []
+    for own in path.parent.glob("*/*"):
+        try:
+            files.append((own.stat().st_mtime, own.stat().st_size, own))
+        except OSError:  # removed meanwhile
+            continue
+    total = 0
+    for _, size, own in sorted(files, key=lambda file: file[0], reverse=True):
+        total += size
+        if total > most_bytes or not size:
+            own.unlink(missing_ok=True)
