@@ -43,8 +43,15 @@ def pytest_sessionstart(session):
         program_cache.prune()
 
 
+@pytest.hookimpl(tryfirst=True)  # before what -m asks for is chosen
 def pytest_collection_modifyitems(items):
-    """Files that take long come first, so that no worker is left alone with one at the end; those
-    that were never measured before them. `python tests/suite_profile.py --keep` measures."""
+    """What is slow for some parameters is marked, by parts of their names.
+
+    Files that take long come first, so that no worker is left alone with one at the end; those
+    that were never measured before them. `suite_profile.py --profile-keep` measures."""
+    for item in items:
+        for mark in item.iter_markers("slow_for"):
+            if any(part in item.callspec.id for part in mark.args):
+                item.add_marker("slow")
     seconds = json.loads(Path(__file__).with_name("file_seconds.json").read_text())
     items.sort(key=lambda item: -seconds.get(item.path.name, 1e9))

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 MOST_BYTES = 2**30
+DIGITS = 16  # of the name of a folder of one machine's
 
 
 def machine() -> str:
@@ -33,7 +34,7 @@ def folder() -> Path | None:
         root = Path(given) if given else None
     else:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jsnn-tests"
-    return root and root / hashlib.sha256(machine().encode()).hexdigest()[:16]
+    return root and root / hashlib.sha256(machine().encode()).hexdigest()[:DIGITS]
 
 
 def keep_programs() -> None:
@@ -51,17 +52,18 @@ def keep_programs() -> None:
 
 
 def prune(most_bytes: int = MOST_BYTES) -> None:
-    """Remove the oldest programs, of whatever machine, above a size, and empty files: those were
-    being written when a process ended."""
+    """Remove programs of whatever machine above a size, those first that were not used for longest,
+    and empty files: they were being written when a process ended."""
     path = folder()
     if path is None or not path.parent.is_dir():
         return
     files = []
-    for own in path.parent.glob("*/*"):
+    for own in path.parent.glob(f"{'[0-9a-f]' * DIGITS}/*-cache"):  # nothing that is not ours
         try:
-            files.append((own.stat().st_mtime, own.stat().st_size, own))
+            about = own.stat()
         except OSError:  # removed meanwhile
             continue
+        files.append((max(about.st_mtime, about.st_atime), about.st_size, own))
     total = 0
     for _, size, own in sorted(files, key=lambda file: file[0], reverse=True):
         total += size

@@ -4,8 +4,9 @@ Runs pytest (by default as README does) and prints, by file and by test, seconds
 (those of processes that a test starts among them), how many programs XLA compiled in how many
 seconds and how many came from the compilation cache, the tracing and lowering before it, and which
 programs took longest and were compiled more than once. `--profile-json FILE` keeps all of it,
-`--profile-top N` says how many lines. As a plugin: `pytest -p suite_profile`, with this folder on
-the Python path.
+`--profile-top N` says how many lines, and `--profile-keep` has conftest.py order files by the
+seconds that were found. As a plugin: `pytest -p suite_profile`, with this folder on the Python
+path.
 """
 
 import argparse
@@ -79,6 +80,7 @@ _meter = _Meter()
 
 def pytest_addoption(parser):
     parser.addoption("--profile-json", help="keep the profile of every test in this file")
+    parser.addoption("--profile-keep", action="store_true", help="order files by these seconds")
     parser.addoption("--profile-top", type=int, default=25, help="how many lines of each table")
 
 
@@ -117,6 +119,7 @@ class _Tables:
 
     def __init__(self, config):
         self.file, self.top = config.option.profile_json, config.option.profile_top
+        self.is_kept = config.option.profile_keep
         self.tests = []
         self.begun = time.perf_counter()
 
@@ -144,6 +147,8 @@ class _Tables:
             for name, own in test.items():
                 if isinstance(own, int | float) and name != "ended_s":
                     files[test["test"].partition("::")[0]][name] += own
+        if self.is_kept:
+            _keep({Path(name).name: round(own["cpu_s"], 1) for name, own in files.items()})
         everything = sum(files.values(), collections.Counter())
         rows = [("all tests", everything), *files.items()]
         _table(write, "By file", rows, len(rows))
@@ -167,6 +172,14 @@ class _Tables:
         for own in self.tests:
             ends[own["worker"]] = max(ends[own["worker"]], own["ended_s"])
         write("\nworkers ended at " + ", ".join(f"{k} {v:.0f} s" for k, v in sorted(ends.items())))
+
+
+def _keep(seconds):
+    path = Path(__file__).with_name("file_seconds.json")
+    known = json.loads(path.read_text()) | seconds
+    known = {name: own for name, own in known.items() if path.with_name(name).exists()}
+    ordered = sorted(known.items(), key=lambda item: (-item[1], item[0]))
+    path.write_text(json.dumps(dict(ordered), indent=1) + "\n")
 
 
 COLUMNS = ("wall_s", "cpu_s", "compile_s", "trace_s", "lower_s", "programs", "loaded")

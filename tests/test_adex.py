@@ -110,6 +110,7 @@ def patterns():
     return (theirs["V_m"], theirs["w"], steps_of(their_spikes, N)), exact, ours
 
 
+@pytest.mark.slow
 def test_firing_patterns(patterns):
     """Each spike of DOP853's within its step, as NEST's, but for two a step away; of the irregular
     cell, which is chaotic, the first ten."""
@@ -175,6 +176,7 @@ MOVED = {
 }
 
 
+@pytest.mark.slow_for("cond_exp", "psc")
 @pytest.mark.parametrize("model", WEIGHTS)
 def test_random_input(x64, model):
     """Against NEST for a second, and against DOP853 for 0.3 s.
@@ -214,6 +216,7 @@ def test_random_input(x64, model):
         assert np.sum(np.abs(sharp - np.rint(sharp)) < 1e-9) > 10
 
 
+@pytest.mark.slow
 def test_order_of_first_order_solvers(x64, patterns):
     kept = [0, 1, 4]
     law = AdEx(**{name: values[kept] for name, values in LAW.items()})
@@ -288,6 +291,7 @@ def outcome(change):
     return ends, records["s"].raster
 
 
+@pytest.mark.slow
 def test_gradients(x64):
     none = jnp.zeros(len(FITTED) + 2)
     h, k = 1e-6, jnp.asarray([1.0, 2.0, 3.0, -1.0, -2.0, -3.0])

@@ -6,6 +6,8 @@ import pytest
 
 from jsnn import analysis
 
+pytestmark = pytest.mark.fast
+
 
 def poisson(n=20, rate=40.0, duration=10_000.0, seed=1):
     """Independent Poisson trains off any grid: times (ms) and index, unsorted."""

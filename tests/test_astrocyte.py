@@ -120,6 +120,7 @@ def minute():
     return on_jsnn("float64")
 
 
+@pytest.mark.slow
 def test_a_minute_of_spikes(minute):
     """Both simulators are as near to the solution as SciPy is; the tolerance of NEST, 1e-3, would
     let it be off further, and never limits its steps of 0.1 ms."""
@@ -208,6 +209,7 @@ CHAIN, SHORTEST = 10_000.0, 0.5  # ms
 HELD = 550.0  # pA
 
 
+@pytest.mark.slow
 def test_chain(x64):
     """Neurons that spikes drive, astrocytes, and neurons that slow currents help to fire: spikes,
     and slow currents at every step, are NEST's."""
@@ -330,6 +332,7 @@ def values(net):
     return {"law": vars(own.neuron), "start": own.initial, "weight": weights}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "each"), [("dense", False), ("table", True)])
 def test_gradient_equals_central_differences(x64, form, each):
     """Of mean calcium and mean slow current, in all that can be trained."""

@@ -141,6 +141,7 @@ def test_networks_that_cannot_be(arguments, message):
         run_small(*arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "factors"), [(4, (0.7, 1.3, 1.3)), (5, (1.3, 1.3, 0.7))], ids=["4", "5"]
 )
@@ -157,6 +158,7 @@ def test_other_noise_and_guesses(seed, factors):
     assert told == list(range(25, 151, 25))
 
 
+@pytest.mark.slow
 def test_the_fit_as_a_program(tmp_path, capsys):
     wanted = {name: tmp_path / f"fit.{name}" for name in ("json", "png", "npz")}
     names = zip(("json", "plot", "save"), wanted.values(), strict=True)
@@ -177,6 +179,7 @@ def test_the_fit_as_a_program(tmp_path, capsys):
         assert traces["fit"].shape == traces["recorded"].shape == (200,)
 
 
+@pytest.mark.slow
 def test_steps_of_the_fit_are_short_enough(x64):
     """Calcium with the steps of the example against those of a tenth, far below the noise."""
     true = jax.tree.map(jnp.asarray, fit.TRUTH)

@@ -72,6 +72,7 @@ def published(rule, seed):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rule", "seeds"), [("bernoulli", (1, 2, 3)), ("fixed_indegree", (1,))])
 def test_published_network(rule, seeds):
     """Every seed within three standard deviations of NEST's seeds, and what they have on average
@@ -88,6 +89,7 @@ def test_published_network(rule, seeds):
         assert np.max(away) < 2.5, what
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path):
     command = [sys.executable, str(ROOT / "examples" / "astrocyte_brunel.py"), "--scale", "0.02"]
     command += ["--duration", "40", "--plot", "a.png", "--json", "a.json", "--save", "a.npz"]

@@ -55,6 +55,7 @@ def summed():
     return net, start, helpers.run(net, start, STEPS)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_fires_and_rests(whole, name):
     """Without both, the comparisons below would say little."""
@@ -69,6 +70,7 @@ def test_astrocytes_take_spikes_and_send_currents(net, start, whole):
     assert np.all(whole[1]["sic adex"][:7] == 0)  # before the least delay
 
 
+@pytest.mark.fast
 def test_block_equals_step_iterated(whole, stepped):
     assert_same(whole[1], stepped[1], programs=2)
     assert_same(whole[0], stepped[0], programs=2)
@@ -78,6 +80,7 @@ def test_single_steps_equal_one_run(net, start, whole):
     assert_same(helpers.run(net, start, *[1] * STEPS), whole, programs=2)
 
 
+@pytest.mark.fast
 def test_segment_sum_equals_event_driven(whole, summed):
     assert_same(summed[2], whole, programs=2)
 
@@ -114,6 +117,7 @@ def test_state_can_be_scanned_over_inside_jit(net, start):
     assert shapes(made) == shapes(start)
 
 
+@pytest.mark.slow
 def test_vmap_equals_single_runs(net):
     starts = [net.init(key) for key in jax.random.split(jax.random.key(9), 3)]
     batch = jax.jit(lambda *own: jax.tree.map(lambda *leaves: jnp.stack(leaves), *own))(*starts)
@@ -270,6 +274,7 @@ def by_blocks(net, state, steps):
     return jsnn.simulate(net, state, steps).state
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("way", [by_blocks, by_steps])
 @pytest.mark.parametrize("delay", [0.0, 0.3])
 def test_gradient_of_a_weight_across_a_projection(way, delay):

@@ -98,6 +98,7 @@ def published(tmp_path_factory):
     return runs
 
 
+@pytest.mark.slow
 def test_published_network_is_within_the_spread_of_nest(published):
     from brunel_nest import N_EXC, statistics
 
@@ -122,6 +123,7 @@ def test_published_network_is_within_the_spread_of_nest(published):
         assert np.all(abs(mine - theirs.mean()) < 4 * spread), (what, mine, theirs)
 
 
+@pytest.mark.slow
 def test_published_script_is_reproduced(published):
     printed, numbers, spikes, plot = published[0]
     assert "Number of neurons : 12500" in printed
@@ -141,6 +143,7 @@ def test_published_script_is_reproduced(published):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_seeds_differ_and_repeat(tmp_path):
     spikes = []
     for seed in (1, 1, 2):

@@ -9,6 +9,8 @@ import pytest
 import jsnn
 from jsnn.neurons import LIF, Channel, Exp, Gate, HodgkinHuxley, Linoid, Sigmoid
 
+pytestmark = pytest.mark.fast
+
 M = Gate(Linoid(0.1, -40.0, 10.0), Exp(4.0, -65.0, -18.0), 3)
 MEMBRANE = {"c_m": 100.0, "g_l": 10.0, "e_l": -65.0, "v_0": -65.0}
 

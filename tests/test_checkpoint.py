@@ -32,6 +32,8 @@ from jsnn.receptors import Delta
 from jsnn.record import Counts, Spikes, States
 from jsnn.surrogate import Triangular
 
+pytestmark = pytest.mark.fast
+
 KEY = jax.random.key(3)
 # Names that an archive would not take
 RECORD = {

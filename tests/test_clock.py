@@ -15,6 +15,8 @@ from jsnn.inputs import SpikeList, StepCurrent
 from jsnn.neurons import LIF
 from jsnn.receptors import Delta
 
+pytestmark = pytest.mark.fast
+
 KEY = jax.random.key(1)
 SLOTS = 7  # no power of two: what went round would come to another slot
 

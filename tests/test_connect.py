@@ -31,6 +31,8 @@ from jsnn.connect import (
     sort_edges,
 )
 
+pytestmark = pytest.mark.fast
+
 # Two slices of one population that overlap in cells 5 to 7, shuffled.
 PRE_IDS = np.array([3, 7, 0, 5, 2, 6, 1, 4])
 POST_IDS = np.array([9, 5, 11, 8, 6, 10, 7])

@@ -164,6 +164,7 @@ def test_conductances_that_are_drawn():
     assert g.shape == (25,) and 0.5 <= g.min() < g.max() <= 1.5
 
 
+@pytest.mark.slow_for("solver1", "solver2", "solver3")
 @pytest.mark.parametrize("solver", [RK4(2), Splitting((2, 4)), Euler(), ExponentialEuler()])
 def test_populations_of_a_group_advance_as_one(x64, solver):
     """Two populations joined to each other are one population cut in two, with any solver."""
@@ -273,6 +274,7 @@ def both_ways(exchange, delay=1.0):
     )
 
 
+@pytest.mark.slow_for("exchange0")
 @pytest.mark.parametrize("exchange", [Joint(), WaveformRelaxation(0.25, 1e-6, 9, 1)])
 def test_windows_do_not_depend_on_how_a_run_is_cut(x64, exchange):
     network = both_ways(exchange)
@@ -298,6 +300,7 @@ def test_windows_do_not_depend_on_how_a_run_is_cut(x64, exchange):
     np.testing.assert_allclose(ran.records["v"].values, whole.records["v"].values, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_batch_of_conductances_equals_single_runs(x64):
     network = both_ways(Joint())
     state, weights = network.init(jax.random.key(1)), jnp.asarray([0.0, 0.5, 2.0])
@@ -506,6 +509,7 @@ def test_a_name_is_of_a_projection_or_of_a_coupling():
         )
 
 
+@pytest.mark.slow
 def test_more_gap_junctions_than_memory_holds():
     many = GapJunction("cells", "cells", FixedTotalNumber(2_000_000_000), conductance=1.0)
     with pytest.raises(ValueError, match=r"coupling 'gap': 2e\+09 gap junctions needs about"):

@@ -164,6 +164,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow_for("interneuron", "squid", "relaxed", "splitting")
 @pytest.mark.parametrize(("form", "cell", "exchange", "conductance", "steps"), CASES)
 def test_gradient_equals_central_differences(x64, form, cell, exchange, conductance, steps):
     """In every gap junction, channel, reversal potential and rate, through a spike where cells have
@@ -186,6 +187,7 @@ REVERSED = [
 ]
 
 
+@pytest.mark.slow_for("interneuron", "relaxed")
 @pytest.mark.parametrize(("form", "cell", "exchange"), REVERSED)
 def test_gradient_in_reverse_equals_forward(x64, form, cell, exchange):
     loss, none, names, wanted, _ = case(form, cell, exchange, None, STEPS)

@@ -92,6 +92,7 @@ def graph(kind, rng, n_pre, n_post):
     return np.array([n_pre - 1]), np.array([n_post - 1])  # one edge
 
 
+@pytest.mark.slow_for("uneven", "one edge")
 @pytest.mark.parametrize("kind", ["random", "one row", "uneven", "one edge"])
 @pytest.mark.parametrize("per_edge", [False, True])
 @pytest.mark.parametrize("capacity", [1, None])
@@ -214,6 +215,7 @@ def test_gradients_under_vmap_equal_one_by_one(way):
         np.testing.assert_allclose(jnp.where(near, together[1][i], 0), of_near, 1e-5, 1e-5)
 
 
+@pytest.mark.slow_for("weights", "nothing")
 @pytest.mark.parametrize("own", ["nothing", "weights", "edges", "edges and delays"])
 def test_lanes_with_edges_of_their_own(way, own):
     """Sources that begin within a word, targets within a population, and a batch of batches."""
@@ -294,6 +296,7 @@ def released_by_hand(rows, fired, first_pre, buffer, first_step, dt=0.1):
     return out, u, x
 
 
+@pytest.mark.slow_for("uneven", "one edge")
 @pytest.mark.parametrize("kind", ["random", "uneven", "one edge"])
 @pytest.mark.parametrize("per", ["source", "edge", "all"])
 @pytest.mark.parametrize(("steps", "capacity"), [(1, None), (5, 7)])

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 COUNTS = (1, 4)  # each compiles anew
 SEGMENTS = ((1, 4), (4, 1))  # a state made on so many devices is continued on others
 LENGTH = 45

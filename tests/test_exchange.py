@@ -16,6 +16,7 @@ from jsnn.solvers import RK4, Splitting
 SPIKE = 12.8  # ms, in which the driven cell fires; whole blocks: a cut one is compiled apart
 
 
+@pytest.mark.slow_for("0-1", "1-2")
 @pytest.mark.parametrize(("order", "rate"), [(0, 1), (1, 2), (3, 4)])
 def test_relaxation_converges_to_the_joint_solution(x64, order, rate):
     """With the order of its polynomials as steps shrink: the solver itself is exact beside it."""
@@ -33,6 +34,7 @@ def test_relaxation_converges_to_the_joint_solution(x64, order, rate):
     assert errors[-1] > 1e-12  # or the order is that of rounding
 
 
+@pytest.mark.slow
 def test_relaxation_of_channels_nears_the_joint_solution(x64):
     errors = []
     for dt in (0.05, 0.025, 0.0125):
@@ -43,6 +45,7 @@ def test_relaxation_of_channels_nears_the_joint_solution(x64):
     assert errors[0] > 4 * errors[1] > 16 * errors[2]
 
 
+@pytest.mark.slow
 def test_tolerance_bounds_the_error(x64):
     joint = membranes(pair(WaveformRelaxation(tol=1e-10), conductance=0.5), SPIKE)
     errors, iterations = [], []

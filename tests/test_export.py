@@ -7,6 +7,8 @@ import pytest
 
 from jsnn import export
 
+pytestmark = pytest.mark.fast
+
 HEADER = "# NEST version: 3.10.0\n# RecordingBackendASCII version: 2\n"
 
 

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import fit_adex as example  # noqa: E402
 
 
+@pytest.mark.slow
 def test_the_program_finds_the_truth(tmp_path):
     """From the first part of what NEST recorded, which is kept beside the tests."""
     steps, recording = 3000, example.load(str(example.STORED))

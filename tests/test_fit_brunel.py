@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import fit_brunel as example  # noqa: E402
 
 
+@pytest.mark.slow
 def test_the_program_goes_the_right_way(tmp_path, monkeypatch):
     """500 neurons, two updates from one start."""
     monkeypatch.setattr(example, "NETWORKS", 1)

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import fit_gap_junction as example  # noqa: E402
 
 
+@pytest.mark.slow
 def test_the_program_finds_the_truth(tmp_path):
     """With another noise than the one of its picture."""
     wanted = {name: tmp_path / f"fit.{name}" for name in ("json", "png", "npz")}

@@ -74,9 +74,11 @@ def test_gradients_are_those_of_the_closed_form(x64, surrogate):
     assert (slopes.v_th, slopes.v_reset, slopes.t_ref) == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_gradients_of_an_adaptive_membrane(x64):
     """Beside a cell that has a threshold; finite differences of the current."""
 
+    @eqx.filter_jit
     def last(neuron):
         net = network(neuron, 2)
         found = jsnn.simulate(net, net.init(KEY), STEPS, {"v": States("c", "v")})
@@ -88,7 +90,7 @@ def test_gradients_of_an_adaptive_membrane(x64):
         thresholds = {"v_th": [INF, -50.0], "v_peak": [INF, 0.0]}
         return AdEx(i_e=i_e, **thresholds, **{**changed, "delta_t": [0.0, 2.0]})
 
-    slopes = eqx.filter_grad(last)(of(500.0))
+    slopes = eqx.filter_jit(eqx.filter_grad(last))(of(500.0))
     assert all(np.all(np.isfinite(own)) for own in jax.tree.leaves(slopes))
     difference = (last(of(500.01)) - last(of(499.99))) / 0.02
     np.testing.assert_allclose(slopes.i_e, difference, rtol=1e-6)

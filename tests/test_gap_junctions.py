@@ -52,6 +52,7 @@ def test_relaxed_waveforms_give_every_spike_of_nest(x64, frozen):
     assert stats["residual"] <= 1e-4
 
 
+@pytest.mark.slow
 def test_joint_spikes_stay_on_nests_steps_or_beside_them(x64, frozen):
     """For 50 ms at least; further on, what NEST's cubics leave out has grown."""
     _, _, found = run(frozen, "joint")
@@ -59,6 +60,7 @@ def test_joint_spikes_stay_on_nests_steps_or_beside_them(x64, frozen):
     assert found["same_step"] > 0.95 * found["n_spikes"]
 
 
+@pytest.mark.slow
 def test_partners_held_at_the_last_step_are_not_enough(x64, frozen):
     """The error that NEST's `use_wfr=False` makes."""
     _, _, found = run(frozen, "last-step")
@@ -89,6 +91,7 @@ def reference(gap_weight):
     return np.array([(r["rate"], r["fano"]) for r in runs if r["gap_weight"] == gap_weight])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gap_weight", [0.0, 0.3, 0.54, 0.7])
 def test_seeds_are_within_the_spread_of_nests(seeds, gap_weight):
     """Means within three standard errors, and every seed within the range of NEST's widened by
@@ -102,6 +105,7 @@ def test_seeds_are_within_the_spread_of_nests(seeds, gap_weight):
     assert np.all(ours > theirs.min(0) - 3 * spread) and np.all(ours < theirs.max(0) + 3 * spread)
 
 
+@pytest.mark.slow
 def test_regimes_are_the_published_ones(seeds):
     """Asynchronous at 0.3 nS, now and then synchronous at 0.54 nS, always at 0.7 nS."""
     chi = {weight: own[:, 2].mean() for weight, own in seeds.items()}
@@ -118,6 +122,7 @@ def run_example(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, frozen):
     """Every file that it writes, from a frozen network, and the sweep of a small one."""
     file = tmp_path / "frozen.npz"

@@ -101,7 +101,7 @@ def test_event_driven_gradients_are_those_of_segment_sum(x64):
         memory=0,
     )
     found, wanted = (
-        eqx.filter_value_and_grad(loss)(lively(own), adjoint=adjoint)
+        eqx.filter_jit(eqx.filter_value_and_grad(loss))(lively(own), adjoint=adjoint)
         for own in (None, jsnn.SegmentSum())
     )
     np.testing.assert_allclose(found[0], wanted[0], rtol=1e-13)
@@ -112,6 +112,7 @@ def test_event_driven_gradients_are_those_of_segment_sum(x64):
     assert np.any(of["released"].release.U) and np.any(of["by edge"].release.U)
 
 
+@pytest.mark.slow
 def test_gradients_pass_updates_of_structure(x64):
     """Of what new synapses and elements are like, too: two updates, with synapses from before."""
     element = SynapticElements(Gaussian(0.0, 0.05), growth_rate=0.05, tau_vacant=0.2)
@@ -174,6 +175,7 @@ def spikes(net, key):
     return jnp.sum(solution.records["n"].values ** 2)
 
 
+@pytest.mark.slow
 def test_gradients_of_a_batch_and_of_its_members():
     """vmap of grad and grad of vmap, weights shared and of each member."""
     net = small()
@@ -209,6 +211,7 @@ own.assert_equal_gradients(*whole)
 """
 
 
+@pytest.mark.slow
 def test_gradients_on_several_devices():
     """In a process of its own, as JAX has to be told of its devices first."""
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
@@ -246,6 +249,7 @@ def test_paths_that_are_cut_or_scaled():
     assert np.all(run_of(net, truncated, start)[:2] == 0)
 
 
+@pytest.mark.slow
 def test_what_is_carried_between_blocks():
     """By hand: of a linear membrane, the gradient of the start fades by what is said."""
     cells = jsnn.Population(LIF(tau_m=10.0), 1, {"x": Delta()})
@@ -415,16 +419,19 @@ def test_derivatives_that_event_driven_delivery_lacks(way):
         BEYOND[way](lambda weight: third(net, weight), x)
 
 
+@pytest.mark.slow
 def test_derivatives_that_sums_have(x64):
     """Forward as backward, and twice: of a membrane at rest that gets arrivals, a square."""
     net = eqx.tree_at(lambda n: n.delivery, small(), jsnn.SegmentSum())
     x, f = jnp.asarray(0.6), lambda weight: third(net, weight)
-    slope = jax.grad(f)(x)
-    np.testing.assert_allclose(jax.jvp(f, (x,), (1.0,))[1], slope, rtol=1e-12)
+    slope = jax.jit(jax.grad(f))(x)
+    along = jax.jit(lambda x: jax.jvp(f, (x,), (1.0,))[1])
+    np.testing.assert_allclose(along(x), slope, rtol=1e-12)
     h = 1e-4
-    second = (f(x + h) - 2 * f(x) + f(x - h)) / h**2
+    value = jax.jit(f)
+    second = (value(x + h) - 2 * value(x) + value(x - h)) / h**2
     for way in (jax.hessian(f), jax.jacrev(jax.grad(f))):
-        np.testing.assert_allclose(way(x), second, rtol=1e-5)
+        np.testing.assert_allclose(jax.jit(way)(x), second, rtol=1e-5)
 
 
 def test_what_goes_backward_only_says_so():

@@ -162,6 +162,7 @@ def assert_nests(ours, theirs):
         np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=atol, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("duration", [100.0, 2700.0, DURATION])
 def test_one_run_of_nest(as_nest, duration):
     """Which looks at its elements at spikes and at the end only."""
@@ -336,6 +337,7 @@ def growth_of(net):
     return net.populations["cells"].growth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_nest", [False, True])
 def test_gradients(x64, as_nest):
     """Of the means of calcium and of all elements, against central differences; once with updates,

@@ -88,6 +88,7 @@ def driven(request):
     return SimpleNamespace(**locals())
 
 
+@pytest.mark.slow_for("gap")
 def test_driven_cells(x64, driven):
     """Every spike of NEST's and of DOP853's, and who errs by how much: NEST integrates
     `hh_psc_alpha` to 1e-3 an adaptive step and `hh_psc_alpha_gap` to 1e-6."""
@@ -109,6 +110,7 @@ def test_driven_cells(x64, driven):
         assert np.max(largest(ours[name], driven.theirs[name])) < 5e-4
 
 
+@pytest.mark.slow
 def test_convergence(x64, driven):
     """Twice as many substeps leave less than a quarter of the largest error: where the leading
     term of fourth order rules, a sixteenth."""
@@ -153,6 +155,7 @@ def joined():
     return SimpleNamespace(**locals())
 
 
+@pytest.mark.slow
 def test_gap_junctions(x64, joined):
     """`Joint` has NEST's spikes and DOP853's membranes. Held for a step, partners move spikes, in
     NEST as here."""
@@ -177,6 +180,7 @@ def test_gap_junctions(x64, joined):
     assert np.all(held_error > 50 * error) and np.max(held_error) > 500 * np.max(error)
 
 
+@pytest.mark.slow
 def test_waveform_relaxation(x64, joined):
     """NEST relaxes the same polynomials until nothing changes by 1e-4 mV."""
     v, spikes = joined.ours(WaveformRelaxation())

@@ -16,6 +16,8 @@ from jsnn.record import States
 from jsnn.solvers import RK4, Exact
 from jsnn.surrogate import Triangular
 
+pytestmark = pytest.mark.fast
+
 
 class Quadratic(LIF):
     """dv/dt = (v - e_l) (v + 50) / (10 tau_m): not linear, which it does not say."""

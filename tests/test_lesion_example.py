@@ -30,6 +30,7 @@ def test_the_disc_is_one_slice():
         np.testing.assert_array_equal(y, x.T)
 
 
+@pytest.mark.slow
 def test_as_a_program(tmp_path, capsys):
     """A small sheet that has grown, and whose disc dies: every file that is written."""
     files = {"json": "json", "plot": "png", "save": "npz"}

@@ -18,6 +18,8 @@ from jsnn.inputs import NoiseCurrent, StepCurrent
 from jsnn.neurons import LIF, AdEx, HodgkinHuxley
 from jsnn.record import Spikes, States
 
+pytestmark = pytest.mark.fast
+
 # What users are handed, and do not make: its names are public, for `isinstance`
 HANDED = {"Fit", "Solution", "Swept", "State", "Growth", "Grown", "Junctions", "Way", "Relaxation"}
 HANDED |= {"PopulationState", "ReleaseState", "Rows", "Backward", "Synapses", "SlowCurrents"}

@@ -40,6 +40,7 @@ def kernel():
     fresh_kernel()
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("model", "params", "rates", "weights"),
     [

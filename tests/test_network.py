@@ -20,6 +20,8 @@ from jsnn.receptors import Alpha, Delta, Exponential
 from jsnn.record import Counts, Spikes, States
 from jsnn.solvers import Exact
 
+pytestmark = pytest.mark.fast
+
 KEY = jax.random.key(1)
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 

@@ -21,6 +21,8 @@ import coba_stp  # noqa: E402
 import gap_junctions  # noqa: E402
 import structural_plasticity  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 # Some fire within the few ms that are run here
 WITHIN = {"v_th": lambda n: n.populations["cells"].neuron.v_th}
 
@@ -97,12 +99,17 @@ def with_values(net, values):
     return net
 
 
+def strong(net):
+    """Without weak types, since numbers of either kind would have a program of their own."""
+    return jax.tree.map(lambda a: jnp.asarray(a, a.dtype) if eqx.is_array(a) else a, net)
+
+
 @pytest.mark.parametrize("build", QUIET)
 def test_every_group_of_parameters_has_a_gradient(x64, build):
     """Where cells fire it is finite, and not zero; where none does, central differences along a
     random direction in each group say the same."""
     net, steps = build()
-    moving, rest = eqx.partition(net, eqx.is_inexact_array)
+    moving, rest = eqx.partition(strong(net), eqx.is_inexact_array)
     n_means = jax.eval_shape(lambda: traces(net, steps)[0]).size
 
     @jax.jit
@@ -128,7 +135,7 @@ def test_every_group_of_parameters_has_a_gradient(x64, build):
     nothing = {name for name, own in largest.items() if own == 0}
     assert nothing == {name for name in largest if name.endswith(".surrogate")}
 
-    quiet, _ = eqx.partition(with_values(net, QUIET[build]), eqx.is_inexact_array)
+    quiet, _ = eqx.partition(strong(with_values(net, QUIET[build])), eqx.is_inexact_array)
     # Of one structure: to Equinox a module that was rebuilt may differ from one that was made
     quiet = jax.tree.unflatten(jax.tree.structure(moving), jax.tree.leaves(quiet))
     scale, gradient, n_spikes = scaled(quiet)

@@ -71,6 +71,7 @@ def test_links_lead_somewhere(path):
             assert (path.parent / target).is_file(), target
 
 
+@pytest.mark.slow_for("fitting", "sweeps", "structural_plasticity", "astrocytes", "gradients")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
 def test_runs(path):
     if "\nimport nest\n" in "\n".join("".join(cell["source"]) for cell in code(path)):

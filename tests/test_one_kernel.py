@@ -12,6 +12,8 @@ from jsnn.neurons import LIF
 from jsnn.receptors import Exponential
 from jsnn.release import TsodyksMarkram
 
+pytestmark = pytest.mark.fast
+
 TABLE = np.arange(600, dtype=np.int32) * 7 % 16
 
 

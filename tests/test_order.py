@@ -123,6 +123,7 @@ def mixed(law, *, delivery=None, delay=0.0):
     )
 
 
+@pytest.mark.slow_for("hh", "adex")
 @pytest.mark.parametrize(("law", "delay"), [*((law, 0.0) for law in LAWS), ("lif", 0.3)])
 def test_blocks_are_the_reference(x64, law, delay):
     """One step at a time, `SegmentSum` and `EventDriven`: the same spikes."""
@@ -163,6 +164,7 @@ def test_what_arrives_without_a_reset_stays(x64):
     assert v[at + 3, 1] - v[at + 3, 0] == pytest.approx(5.0)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_definition(x64):
     """Event-driven, backward; `SegmentSum` differentiates the step as it stands here."""
     data = dict(np.load(REFERENCE))

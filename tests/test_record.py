@@ -13,6 +13,8 @@ from jsnn.neurons import LIF
 from jsnn.receptors import Delta, Exponential
 from jsnn.record import Counts, Spikes, States
 
+pytestmark = pytest.mark.fast
+
 DT, STEPS, N = 0.1, 61, 40
 
 RECORD = {

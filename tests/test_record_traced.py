@@ -242,6 +242,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("joined", [True, False], ids=["joined", "apart"])
 def test_gradients_are_the_same_however_they_are_asked_for(x64, joined):
     """Outside jit, with the state known, and inside with it traced. Cells without synapses go back

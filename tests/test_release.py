@@ -124,6 +124,7 @@ PARAMETERS = [
 ]
 
 
+@pytest.mark.slow_for("0.1-False")
 @pytest.mark.parametrize(("name", "parameters"), PARAMETERS)
 @pytest.mark.parametrize(("delay", "per_edge"), [(0.1, False), (0.0, True)])
 def test_gradient_equals_central_differences(x64, name, parameters, delay, per_edge):
@@ -153,6 +154,7 @@ def test_gradient_equals_central_differences(x64, name, parameters, delay, per_e
         np.testing.assert_allclose(jnp.sum(found[k]), wanted, rtol=3e-8, err_msg=k)
 
 
+@pytest.mark.slow
 def test_gradient_of_a_surrogate_reaches_the_release(x64):
     """A cell just below threshold might have used up resources, and a later spike release less.
 
@@ -204,6 +206,7 @@ def test_gradient_of_a_surrogate_reaches_the_release(x64):
         np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
+@pytest.mark.slow_for("0.5")
 @pytest.mark.parametrize("delivery", [jsnn.EventDriven(), jsnn.SegmentSum()])
 @pytest.mark.parametrize("delay", [0.0, 0.5, 1.7])
 def test_states_over_time_and_at_spikes(x64, delivery, delay):
@@ -269,44 +272,46 @@ def test_releases_of_edges_whose_delays_lie_between_steps(x64):
     cells = jsnn.Population(LIF(tau_m=20.0, v_th=1e9), 4, {"x": Exponential(2.0)})
     rng = np.random.default_rng(0)
     times = SpikeList("pre", rng.integers(1, 280, 60) * 0.1, rng.integers(0, 3, 60), 1e3)
+    weight = np.linspace(20, 90, 12)
 
-    def run(delay, law, delivery=None):
+    def run(delay, delivery=None):
         net = jsnn.Network(
-            {"pre": jsnn.Population(LIF(t_ref=0.0), 3, {"x": Delta()}), "post": cells},
             {
-                "p": jsnn.Projection(
-                    "pre",
-                    "post",
-                    AllToAll(),
-                    weight=np.linspace(20, 90, 12),
-                    delay=delay,
-                    release=law,
+                "pre": jsnn.Population(LIF(t_ref=0.0), 3, {"x": Delta()}),
+                **dict.fromkeys(laws, cells),
+            },
+            {
+                name: jsnn.Projection(
+                    "pre", name, AllToAll(), weight=weight, delay=delay, release=law
                 )
+                for name, law in laws.items()
             },
             {"spikes": times},
             dt=0.1,
             key=jax.random.key(0),
             delivery=delivery,
         )
-        record = {"v": States("post", "v"), "r": SynapseStates("p", "r")}
+        record = {f"v {name}": States(name, "v") for name in laws}
+        record |= {f"r {name}": SynapseStates(name, "r") for name in laws}
         made = jsnn.simulate(net, net.init(jax.random.key(1)), 300, record)
-        return made.records, made.state.releases["p"].values
+        released = {name: made.state.releases[name].values for name in laws}
+        return {name: own.values for name, own in made.records.items()}, released
 
-    for law in laws.values():
-        whole, released = run(np.linspace(0.3, 1.4, 12).round(1), law)
-        found, same = run(Interpolated(np.linspace(0.3, 1.4, 12).round(1), 0.3, 1.4), law)
-        assert np.ptp(whole["v"].values) > 1 and np.nanmax(whole["r"].values) > 0
-        np.testing.assert_allclose(found["v"].values, whole["v"].values, 1e-12)
-        for name, own in released.items():
-            np.testing.assert_allclose(same[name], own, 1e-12)
-        between = Interpolated(np.linspace(0.33, 1.37, 12), 0.3, 1.4)
-        (one, last), (other, end) = (run(between, law, how) for how in (None, jsnn.SegmentSum()))
-        assert not np.allclose(one["v"].values, whole["v"].values, 1e-4)
-        np.testing.assert_allclose(one["v"].values, other["v"].values, 1e-12)
-        np.testing.assert_allclose(one["r"].values, whole["r"].values, 1e-12)
-        for name, own in last.items():
-            np.testing.assert_allclose(own, end[name], 1e-12)
-            np.testing.assert_allclose(own, released[name], 1e-12)
+    def same(a, b):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, 1e-12), a, b)
+
+    whole, between = np.linspace(0.3, 1.4, 12).round(1), np.linspace(0.33, 1.37, 12)
+    wanted, released = run(whole)
+    same(run(Interpolated(whole, 0.3, 1.4)), (wanted, released))
+    (one, at_end), other = (
+        run(Interpolated(between, 0.3, 1.4), how) for how in (None, jsnn.SegmentSum())
+    )
+    same((one, at_end), other)
+    same(at_end, released)
+    for name in laws:
+        assert np.ptp(wanted[f"v {name}"]) > 1 and np.nanmax(wanted[f"r {name}"]) > 0
+        same(one[f"r {name}"], wanted[f"r {name}"])
+        assert not np.allclose(one[f"v {name}"], wanted[f"v {name}"], 1e-4)
 
 
 def test_the_shape_of_the_parameters_chooses_what_keeps_a_state():

@@ -110,6 +110,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow_for("no multapses", "no autapses")
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_books_are_kept(options):
     """Whatever elements do between two updates, edges and connected elements agree after each; kept
@@ -146,6 +147,7 @@ def test_books_are_kept(options):
     assert max(size for size, _ in seen) > 20 and sum(lost for _, lost in seen) > 20
 
 
+@pytest.mark.slow
 def test_all_that_can_be_paired_is():
     """Without rules against it, one side has no vacant element left; then a tenth decays."""
     net = still()
@@ -160,6 +162,7 @@ def test_all_that_can_be_paired_is():
         np.testing.assert_allclose(joined(net, after, name), own - 0.1 * vacant, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_pairs_are_uniform():
     """Every vacant element of a side finds each of the other with the same probability."""
     n = sum(N.values())
@@ -186,6 +189,7 @@ def test_pairs_are_uniform():
     assert 1e-3 < stats.chi2.sf(chi2, dof) and chi2 / dof > 0.7
 
 
+@pytest.mark.slow
 def test_lost_synapses_are_chosen_uniformly():
     """A source that has to lose 3 of 12 synapses loses each with the same probability."""
     pre, post = np.zeros(12, int), np.arange(12)
@@ -500,6 +504,7 @@ def test_cut_into_runs(net, reference, lengths):
     assert_same(state.populations, reference.state.populations)
 
 
+@pytest.mark.slow
 def test_records_of_runs(net, reference):
     """Where blocks end early, records go on where they were."""
     state, parts = net.init(jax.random.key(2)), []
@@ -526,6 +531,7 @@ def test_segments_and_checkpoints(net, reference, tmp_path):
     assert_same_run(found, reference)
 
 
+@pytest.mark.slow
 def test_a_small_store_grows(net, reference, tmp_path):
     """A run that has to make room, more than once, gives the same; also from a checkpoint that was
     made after it had."""
@@ -543,6 +549,7 @@ def test_a_small_store_grows(net, reference, tmp_path):
     assert found.state.edges["grows"].capacity > 12
 
 
+@pytest.mark.slow
 def test_a_full_store_is_told():
     """`simulate` keeps what there was, and says when there was no room; `run` refuses to go on from
     there."""
@@ -580,6 +587,7 @@ def test_segment_sum_gives_the_same_spikes(blocks):
     np.testing.assert_array_equal(*(listed(s.records)["spikes"] for s in (found, blocks)))
 
 
+@pytest.mark.slow
 def test_batches(net, reference):
     """Several keys at once are what each is by itself; also from states that are at other steps."""
     keys = jnp.stack([jax.random.key(2), jax.random.key(3)])
@@ -593,6 +601,7 @@ def test_batches(net, reference):
         assert_same(own.populations, alone.state.populations, programs=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("near", [False, True])
 def test_gradient_of_a_network_that_grows(near):
     """Of the weight of the synapses that are there at the start, and of how fast calcium decays."""

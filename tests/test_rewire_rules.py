@@ -63,6 +63,7 @@ def counts(store):
     return made
 
 
+@pytest.mark.slow_for("4.0")
 @pytest.mark.parametrize("period", [None, 4.0])
 def test_a_single_element_is_joined_by_distance(period):
     """A target is found in proportion to exp(-d^2 / 2 sigma^2) and its vacant elements."""
@@ -85,6 +86,7 @@ def test_a_single_element_is_joined_by_distance(period):
     assert found[dendrite == 0].sum() == 0
 
 
+@pytest.mark.slow
 def test_elements_on_a_line():
     """All elements are joined while there are some in reach, each at most once, and near cells are
     preferred; those out of reach stay vacant; a cell may be kept from itself."""
@@ -215,6 +217,7 @@ def test_a_release_of_each_source():
     np.testing.assert_allclose(net.synapses["p"].release.U, u, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_more_elements_than_can_be_listed(monkeypatch):
     """A run does not ask for ever more room."""
     monkeypatch.setattr("jsnn._rewire.MOST_ROOM", 1000)

@@ -140,6 +140,7 @@ RATES = {
 }
 
 
+@pytest.mark.slow_for("jit", "closure", "partial")
 @pytest.mark.filterwarnings("ignore:a rate uses .*random")
 @pytest.mark.parametrize("name", RATES)
 def test_checkpoint_of_another_rate_is_refused(tmp_path, name):

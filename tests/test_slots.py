@@ -175,6 +175,7 @@ def test_spikes_are_those_of_the_definition(network, whole):
     np.testing.assert_allclose(slow, expected.records["slow"].values, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_members_of_a_batch_at_other_steps(network, whole):
     """Each of them takes from its own slots."""
     start = network.init(jax.random.key(1))

@@ -130,6 +130,7 @@ def driven():
     )
 
 
+@pytest.mark.slow
 def test_however_it_is_run_it_is_the_same():
     network = driven()
     assert network.populations["c"].in_two
@@ -158,6 +159,7 @@ def test_however_it_is_run_it_is_the_same():
     np.testing.assert_allclose(several[1], whole.records["v"].values, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_pass_through_both_numbers():
     """Of v = e_l + 0.76 R (1 - exp(-t / tau)), R = tau / c_m, after 400 steps of 0.02 ms."""
     law = LIF(tau_m=50.0, c_m=250.0, i_e=190.0)

@@ -131,6 +131,7 @@ def test_float32_propagator_is_as_precise_as_float32():
 CONDUCTANCES = {"a": lambda: Exponential(5.0, e_rev=0.0), "b": lambda: Alpha(3.0, e_rev=-80.0)}
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     "solver, order, dt",
     [

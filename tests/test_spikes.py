@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from jsnn import spikes
 
+pytestmark = pytest.mark.fast
+
 SHAPES = [(1, 32), (3, 128), (17, 160)]
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 

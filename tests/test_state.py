@@ -16,6 +16,8 @@ from jsnn.receptors import Delta, Exponential
 from jsnn.release import TsodyksMarkram
 from jsnn.rewire import Growing, Rewiring
 
+pytestmark = pytest.mark.fast
+
 KEY = jax.random.key(1)
 
 

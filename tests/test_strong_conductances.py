@@ -42,6 +42,7 @@ def inhibited(request):
     return request.param, run("in", request.param)
 
 
+@pytest.mark.slow_for("0.1-")
 @pytest.mark.parametrize("model", MODELS)
 def test_inhibition_of_any_strength_makes_no_spike(inhibited, model):
     _, records = inhibited
@@ -112,6 +113,7 @@ def test_more_substeps_take_more(x64):
         np.testing.assert_allclose(v[:, cell], exact(STRENGTHS[cell], 1.0)[: v.shape[0]], atol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["iaf_cond_exp", "aeif_cond_exp"])
 @pytest.mark.parametrize("leak", [2.0, 2.7])
 def test_leaks_count_with_the_conductances(model, leak):

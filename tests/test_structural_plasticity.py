@@ -64,6 +64,7 @@ def courses(name, seed, seconds):
     return example.courses(solution.records), net, solution
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "seconds"), [("1000", 200), ("10000", 60), ("100", 20), ("exp", 15)]
 )
@@ -99,6 +100,7 @@ def run_example(*options, sweep=False):
         common.run(example.main, example.parser())
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", sys.argv)
     files = {name: tmp_path / f"out.{name}" for name in ("eps", "json", "npz")}

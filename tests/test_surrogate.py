@@ -8,6 +8,8 @@ from scipy.integrate import quad
 
 from jsnn.surrogate import Arctan, Boxcar, Sigmoid, SuperSpike, Triangular
 
+pytestmark = pytest.mark.fast
+
 WIDTH = 1.7
 FORMULAE = {
     Triangular: lambda x: max(0.0, 1 - abs(x) / WIDTH) / WIDTH,

@@ -64,6 +64,7 @@ def swept(tmp_path_factory):
     return files
 
 
+@pytest.mark.slow
 def test_command_line(swept):
     numbers = json.loads(swept["json"].read_text())
     assert numbers["n_neurons"] == 4 * 150 and numbers["g"] == [0.5, 8.0]
@@ -77,6 +78,7 @@ def test_command_line(swept):
         assert saved["states"].tolist() == numbers["states"]
 
 
+@pytest.mark.slow
 def test_measures_are_those_of_the_recorded_spikes(swept):
     """Rate and CV of a network of the sweep, from the spikes of a run of its own."""
     with np.load(swept["npz"]) as saved:

@@ -18,6 +18,7 @@ import latency_network  # noqa: E402
 import train_spiking as example  # noqa: E402
 
 
+@pytest.mark.slow
 def test_a_few_epochs_teach_it_digits(tmp_path):
     """With fewer hidden cells than in the program."""
     wanted = {name: tmp_path / f"digits.{name}" for name in ("json", "png", "npz")}
@@ -76,6 +77,7 @@ def test_a_latency_between_steps_is_exact_for_the_receptor():
     np.testing.assert_allclose(found.records["i"].values, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradient_of_a_batch_is_that_of_the_definition(monkeypatch):
     """Event by event, all samples in one kernel, as with `segment_sum` over all edges."""
     monkeypatch.setattr(latency_network, "DELAY", 1.0)  # compiles soonest

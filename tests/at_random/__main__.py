@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+WAYS = ("cut", "resumed", "two devices", "SegmentSum", "Network.step", "a batch", "gradient")
 HERE = Path(__file__).resolve().parent
 
 
@@ -32,7 +33,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
     parser.add_argument("--batch", type=int, default=1, help="structures a process")
     parser.add_argument("--seconds", type=float, help="begin no draw but a first one after so long")
-    parser.add_argument("--only", help="one way, as 'two devices'")
+    parser.add_argument("--only", help="some ways, as 'two devices,gradient'")
     parser.add_argument("--json", type=Path, help="keep what was found of every draw")
     parser.add_argument("--shrink", action="store_true", help="cut a failing network down")
     parser.add_argument("--show", type=int, help="the lines that build a structure")
@@ -44,9 +45,22 @@ def main() -> int:
         print(structure(given.show))
         return 0
     low, colon, high = given.structures.partition(":")
-    numbers = list(range(int(low), int(high))) if colon else _listed(given.structures)
+    try:
+        numbers = list(range(int(low), int(high))) if colon else _listed(given.structures)
+    except ValueError:
+        numbers = []
+    if not numbers:
+        parser.error(f"--structures {given.structures}: give numbers, as 3,17 or 0:60")
+    if given.draws < 1:
+        parser.error(f"--draws {given.draws}: at least 1")
+    if others := set((given.only or WAYS[0]).split(",")) - set(WAYS):
+        parser.error(f"--only {', '.join(sorted(others))}: ways are {', '.join(WAYS)}")
     if given.worker:
         return _work(numbers, given)
+    sys.path.insert(0, str(HERE.parent))
+    import program_cache
+
+    program_cache.keep_programs()
     if given.shrink:
         return _shrink(numbers[0], given.draw or 0, given.only)
     return _all(numbers, given)
@@ -85,7 +99,7 @@ def _broken(number: int, why: str) -> dict[str, Any]:
 
 
 def _all(numbers: list[int], given: argparse.Namespace) -> int:
-    from coverage import table
+    from table import table
 
     batches = [numbers[k : k + given.batch] for k in range(0, len(numbers), given.batch)]
     done: list[dict[str, Any]] = []

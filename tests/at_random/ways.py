@@ -129,8 +129,8 @@ def disagreements(
     rng: np.random.Generator,
     only: str | None = None,
 ) -> tuple[list[str], dict[str, Any]]:
-    """What does not agree, of a network and two of its states, and how much there was to see; in
-    one way `only`, if it is given."""
+    """What does not agree, of a network and two of its states, and how much there was to see;
+    `only` in some ways, if they are given."""
     found: list[str] = []
     state, begun = states[0], time.process_time()
     whole = ways.pieces(network, state, [STEPS])
@@ -140,7 +140,7 @@ def disagreements(
         return [f"one go: failed: {whole.state.outcome}"], seen
 
     def look(way: str, make: Callable[[], list[str]]) -> None:
-        if only is not None and not way.startswith(only):
+        if only is not None and not way.startswith(tuple(only.split(","))):
             return
         begun = time.process_time()
         try:
