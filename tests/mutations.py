@@ -1,6 +1,6 @@
 """Small faults, put into the engine one at a time, and who catches them.
 
-    python tests/mutations.py                        # all, against the two usual selections
+    python tests/mutations.py                        # all, against the three usual selections
     python tests/mutations.py clipped-delay --with "tests/test_delivery.py"
     python tests/mutations.py --list
     python tests/mutations.py --check                # that each can still be put in; no tests
@@ -26,10 +26,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import program_cache
+
 ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = "compiled-programs"
 SELECTIONS = (
     "-n 2 tests/test_random_networks.py",
-    '-n 2 -m "not slow" --ignore=tests/test_random_networks.py',
+    '-n 2 --dist loadfile -m "not slow" --ignore=tests/test_random_networks.py',
+    "-n 2 --dist loadfile -m slow --ignore=tests/test_random_networks.py",
 )
 _ENDS = {3: "internal error", 4: "wrong arguments", 5: "no tests"}  # of pytest, beside results
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
@@ -329,12 +333,26 @@ def copied(mutation: Mutation | None) -> Iterator[Path]:
                 shutil.copy2(ROOT / file, folder / file)
         if mutation is not None:
             mutation.put_into(folder / "jsnn")
+        _hand_programs(folder / PROGRAMS)
         yield folder
+
+
+def _hand_programs(folder: Path) -> None:
+    """Those that were compiled without a fault; what a fault changes is not kept."""
+    kept = program_cache.folder()
+    if kept is None or not kept.is_dir():
+        return
+    (folder / kept.name).mkdir(parents=True)
+    for file in kept.glob("*-cache"):
+        try:
+            os.link(file, folder / kept.name / file.name)
+        except OSError:  # as between file systems
+            shutil.copy2(file, folder / kept.name / file.name)
 
 
 def _surroundings(folder: Path) -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path}
+    return {**os.environ, "PYTHONPATH": path, "JSNN_TEST_CACHE": str(folder / PROGRAMS)}
 
 
 def imported(folder: Path) -> None:

@@ -110,7 +110,6 @@ def patterns():
     return (theirs["V_m"], theirs["w"], steps_of(their_spikes, N)), exact, ours
 
 
-@pytest.mark.slow
 def test_firing_patterns(patterns):
     """Each spike of DOP853's within its step, as NEST's, but for two a step away; of the irregular
     cell, which is chaotic, the first ten."""

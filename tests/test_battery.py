@@ -76,6 +76,7 @@ def test_block_equals_step_iterated(whole, stepped):
     assert_same(whole[0], stepped[0], programs=2)
 
 
+@pytest.mark.slow
 def test_single_steps_equal_one_run(net, start, whole):
     assert_same(helpers.run(net, start, *[1] * STEPS), whole, programs=2)
 
@@ -90,6 +91,7 @@ def test_a_state_goes_on_with_the_other_delivery(net, whole, summed):
     assert_same(helpers.run(summed, half, STEPS), helpers.run(net, half, STEPS), programs=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", [(37, 61), (45, 3, 50)])
 def test_traced_lengths_equal_one_run(net, start, whole, lengths):
     """The host's loop: records have room for more steps than are done."""

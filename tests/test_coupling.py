@@ -164,7 +164,7 @@ def test_conductances_that_are_drawn():
     assert g.shape == (25,) and 0.5 <= g.min() < g.max() <= 1.5
 
 
-@pytest.mark.slow_for("solver1", "solver2", "solver3")
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [RK4(2), Splitting((2, 4)), Euler(), ExponentialEuler()])
 def test_populations_of_a_group_advance_as_one(x64, solver):
     """Two populations joined to each other are one population cut in two, with any solver."""
@@ -224,6 +224,7 @@ def test_groups_are_what_couplings_join():
     assert joined(("a", "b"), ("b", "c")) == [("a", "b", "c"), ("d",)]
 
 
+@pytest.mark.slow
 def test_one_way_moves_only_its_target(x64):
     both, forth = membranes(pair(), 20.0), membranes(pair(symmetric=False), 20.0)
     alone = membranes(pair(conductance=0.0), 20.0)

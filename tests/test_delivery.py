@@ -215,7 +215,7 @@ def test_gradients_under_vmap_equal_one_by_one(way):
         np.testing.assert_allclose(jnp.where(near, together[1][i], 0), of_near, 1e-5, 1e-5)
 
 
-@pytest.mark.slow_for("weights", "nothing")
+@pytest.mark.slow_for("weights", "nothing", "edges and delays")
 @pytest.mark.parametrize("own", ["nothing", "weights", "edges", "edges and delays"])
 def test_lanes_with_edges_of_their_own(way, own):
     """Sources that begin within a word, targets within a population, and a batch of batches."""

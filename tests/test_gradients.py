@@ -92,6 +92,7 @@ def assert_equal_gradients(found, wanted, rtol=1e-12):
         np.testing.assert_allclose(own, other, rtol=0, atol=rtol * scale, err_msg=name)
 
 
+@pytest.mark.slow
 def test_event_driven_gradients_are_those_of_segment_sum(x64):
     """With all that an adjoint can do, in blocks that are run once more on the way back."""
     adjoint = Backprop(
@@ -285,6 +286,7 @@ def test_what_is_carried_between_blocks():
     assert in_calls(v, Backprop(between=Truncated(0.4))) == 0
 
 
+@pytest.mark.slow_for("7")
 @pytest.mark.parametrize("steps", [0, 1, 7])
 def test_initial_states_and_runs_that_are_no_blocks(x64, steps):
     """Blocks are of two steps; all their states are kept."""

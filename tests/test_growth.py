@@ -162,7 +162,6 @@ def assert_nests(ours, theirs):
         np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=atol, err_msg=name)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("duration", [100.0, 2700.0, DURATION])
 def test_one_run_of_nest(as_nest, duration):
     """Which looks at its elements at spikes and at the end only."""
@@ -472,6 +471,7 @@ def main(path):
     np.savez(path, **made)
 
 
+@pytest.mark.slow
 def test_two_devices(tmp_path):
     path = tmp_path / "runs.npz"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}

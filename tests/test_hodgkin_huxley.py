@@ -88,7 +88,7 @@ def driven(request):
     return SimpleNamespace(**locals())
 
 
-@pytest.mark.slow_for("gap")
+@pytest.mark.slow
 def test_driven_cells(x64, driven):
     """Every spike of NEST's and of DOP853's, and who errs by how much: NEST integrates
     `hh_psc_alpha` to 1e-3 an adaptive step and `hh_psc_alpha_gap` to 1e-6."""

@@ -108,7 +108,6 @@ def after(grown):
     return net, state, jsnn.run(net, 200.0, state=state, record=RECORD)
 
 
-@pytest.mark.slow
 def test_edges_and_counts(grown, after):
     """What has no dead end stays as it was, in its order; counts are those of the edges."""
     net, state, solution = after

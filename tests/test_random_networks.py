@@ -10,8 +10,8 @@ import pytest
 COMMAND = str(Path(__file__).with_name("at_random"))
 WAYS = "cut,resumed,two devices,SegmentSum,Network.step,a batch"
 # Structures that compile soon, several a process, and have nearly all features between them
-FEW = [(45, 58, 39), (44, 46), (56,), (51,), (41,)]
-MORE = [(47, 21, 43), (1,), (11,), (14,), (28,)]
+FEW = [(45, 58, 39), (44, 46), (43,), (51,), (56,)]
+MORE = [(47, 21), (41,), (1,), (11,), (14,), (28,)]
 DRAWS = 6
 
 
@@ -51,7 +51,7 @@ def test_every_way_of_more_gives_the_same(tmp_path, numbers):
 
 def test_a_structure_is_drawn_from_its_number():
     first, again, other = (command("--show", number).stdout for number in (17, 17, 18))
-    assert first == again != other and "jsnn.Population(" in first
+    assert first == again != other and "Population(" in first
 
 
 def test_shrinking_leaves_what_fails(monkeypatch):

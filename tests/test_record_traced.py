@@ -164,6 +164,7 @@ def test_the_step_is_known_inside_jit(net, start, reference):
         np.testing.assert_array_equal(times, records[name].times)
 
 
+@pytest.mark.slow
 def test_batches_and_scans(net, start, reference):
     """A batch of keys, a batch of states, and a scan whose chunks are stacked."""
     keys = jnp.stack([jax.random.key(2), jax.random.key(5)])

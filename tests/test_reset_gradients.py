@@ -109,7 +109,7 @@ def channels():
     return HodgkinHuxley.squid(v_0=-60.0, v_th=-60.7), 40, 1e-4
 
 
-@pytest.mark.slow_for("channels", "adaptive-sums", "adaptive-alone")
+@pytest.mark.slow_for("channels", "adaptive")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("make", [quadratic, adaptive, channels])
 def test_laws_that_nearly_fire(x64, make, way):

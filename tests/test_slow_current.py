@@ -369,6 +369,7 @@ def main(path):
     np.savez(path, **arrays(jsnn.simulate(net, net.init(KEY), STEPS, recorders())))
 
 
+@pytest.mark.slow
 def test_two_devices(tmp_path, whole):
     path = tmp_path / "runs.npz"
     root = str(Path(__file__).parents[1])
