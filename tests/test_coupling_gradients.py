@@ -197,6 +197,7 @@ def test_gradient_in_reverse_equals_forward(x64, form, cell, exchange):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=floor, err_msg=name)
 
 
+@pytest.mark.slow_for("dense", "table")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("exchange", ["coarse splitting", "relaxed, 1 ms"])
 def test_conductances_side_by_side(x64, form, exchange):

@@ -5,6 +5,7 @@ from collections import defaultdict
 import helpers
 import jax
 import numpy as np
+import pytest
 
 import jsnn
 from jsnn.connect import FixedIndegree, Pairs
@@ -74,6 +75,7 @@ def test_no_two_leaves_of_a_fresh_state_lie_in_the_same_memory():
         assert shared(batch, net) == []
 
 
+@pytest.mark.slow
 def test_states_are_given_away_from_call_to_call():
     net = network()
     key = jax.random.key(2)

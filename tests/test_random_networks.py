@@ -10,7 +10,7 @@ import pytest
 COMMAND = str(Path(__file__).with_name("at_random"))
 WAYS = "cut,resumed,two devices,SegmentSum,Network.step,a batch"
 # Structures that compile soon, several a process, and have nearly all features between them
-FEW = [(45, 58, 39), (44, 46), (43,), (51,), (56,)]
+FEW = [(45, 58, 39, 44, 46), (43, 51, 56)]
 MORE = [(47, 21), (41,), (1,), (11,), (14,), (28,)]
 DRAWS = 6
 

@@ -206,7 +206,7 @@ def test_gradient_of_a_surrogate_reaches_the_release(x64):
         np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
-@pytest.mark.slow_for("0.5")
+@pytest.mark.slow_for("0.5", "1.7")
 @pytest.mark.parametrize("delivery", [jsnn.EventDriven(), jsnn.SegmentSum()])
 @pytest.mark.parametrize("delay", [0.0, 0.5, 1.7])
 def test_states_over_time_and_at_spikes(x64, delivery, delay):
