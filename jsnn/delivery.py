@@ -36,15 +36,15 @@ from jsnn.release import Constant, Release, ReleaseState
 class Rows(eqx.Module):
     """The edges of a projection as the delivery reads them, sorted by source.
 
-    `weight` is None where all edges have one; `delay` (steps) is a static number or `[n_edges]`.
+    `weight` is None where all edges have one; `delay` (steps) is a static number or one for each.
     `post` counts from `offset` within the target population. Each edge lies `copies` times in a
     row, one after the other, with its part of the weight; releases are of edges.
     """
 
     row_ptr: Array  # [n_pre + 1] int32
-    post: Array  # [n_edges]
-    weight: Array | None  # [n_edges]
-    delay: Array | None  # [n_edges], narrow integers, or None for `fixed_delay`
+    post: Array  # [copies * n_edges]
+    weight: Array | None  # [copies * n_edges]
+    delay: Array | None  # [copies * n_edges], narrow integers, or None for `fixed_delay`
     release: Release  # parameters of sources, or of edges
     edge: Array | None  # [n_edges]: which of all edges each is, where these are a device's own
     offset: int = eqx.field(static=True)

@@ -38,6 +38,14 @@ def _room_for_programs():
         jax.clear_caches()
 
 
+def pytest_configure(config):
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # files come as they are ordered below
+    named = any("::" in arg for arg in config.args)
+    if named and config.option.markexpr == "not slow":
+        config.option.markexpr = ""  # a slow test that is asked for by its name is run
+
+
 def pytest_sessionstart(session):
     if not hasattr(session.config, "workerinput"):
         program_cache.prune()
@@ -51,6 +59,8 @@ def pytest_collection_modifyitems(items):
     that were never measured before them. `suite_profile.py --profile-keep` measures."""
     for item in items:
         for mark in item.iter_markers("slow_for"):
+            if not hasattr(item, "callspec"):
+                raise pytest.UsageError(f"{item.nodeid}: slow_for, and it has no parameters")
             if any(part in item.callspec.id for part in mark.args):
                 item.add_marker("slow")
     seconds = json.loads(Path(__file__).with_name("file_seconds.json").read_text())

@@ -35,6 +35,7 @@ SELECTIONS = (
     '-n 2 --dist loadfile -m "not slow" --ignore=tests/test_random_networks.py',
     "-n 2 --dist loadfile -m slow --ignore=tests/test_random_networks.py",
 )
+CAUGHT = ("failed", "timeout")
 _ENDS = {3: "internal error", 4: "wrong arguments", 5: "no tests"}  # of pytest, beside results
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
 
@@ -145,11 +146,11 @@ MUTATIONS = (
     ),
     Mutation(
         "window-beyond-block",
-        "Blocks are a step too long for a window of waveform relaxation that begins in their last "
-        "step: what arrives at its end is not there yet.",
+        "Blocks are two steps too long for a window of waveform relaxation that begins in their "
+        "last step: what arrives before its end is not there yet.",
         "network.py",
         "self._least_delay - self.exchange.window(self.dt) + 1",
-        "self._least_delay - self.exchange.window(self.dt) + 2",
+        "self._least_delay - self.exchange.window(self.dt) + 3",
     ),
     Mutation(
         "rewired-since-call",
@@ -227,7 +228,7 @@ class Outcome(NamedTuple):
 
     @property
     def is_caught(self) -> bool:
-        return self.how in ("failed", "timeout")
+        return self.how in CAUGHT
 
 
 def main() -> int:
@@ -312,7 +313,11 @@ def _all(
                 out.write_text(json.dumps(rows, indent=1))
     for selection, n in n_caught.items():
         print(f"{n} of {len(wanted)} caught by {selection}")
-    return 2 if wrong else 0
+    caught = {row["mutation"] for row in rows if row["how"] in CAUGHT}
+    nobody = [own.name for own in wanted if own.name not in caught]
+    if nobody:
+        print(f"caught by nobody: {', '.join(nobody)}")
+    return 2 if wrong else 1 if nobody else 0
 
 
 def _told(made: Outcome) -> str:

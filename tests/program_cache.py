@@ -6,6 +6,7 @@ folder is taken from JSNN_TEST_CACHE, none if that is empty. To remove the folde
 time, since what is not there is compiled.
 """
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -30,11 +31,14 @@ def machine() -> str:
 def folder() -> Path | None:
     """Where the programs are kept, if they are."""
     given = os.environ.get("JSNN_TEST_CACHE")
-    if given is not None:
-        root = Path(given) if given else None
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jsnn-tests"
-    return root and root / hashlib.sha256(machine().encode()).hexdigest()[:DIGITS]
+    if given == "":
+        return None
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        root = Path(given or Path(cache) / "jsnn-tests").expanduser().absolute()
+    except RuntimeError:  # where there is no home
+        return None
+    return root / hashlib.sha256(machine().encode()).hexdigest()[:DIGITS]
 
 
 def keep_programs() -> None:
@@ -63,9 +67,11 @@ def prune(most_bytes: int = MOST_BYTES) -> None:
             about = own.stat()
         except OSError:  # removed meanwhile
             continue
-        files.append((max(about.st_mtime, about.st_atime), about.st_size, own))
+        if own.is_file():
+            files.append((max(about.st_mtime, about.st_atime), about.st_size, own))
     total = 0
     for _, size, own in sorted(files, key=lambda file: file[0], reverse=True):
         total += size
         if total > most_bytes or not size:
-            own.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # removed meanwhile, or where nothing may be
+                own.unlink()

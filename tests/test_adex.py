@@ -175,7 +175,7 @@ MOVED = {
 }
 
 
-@pytest.mark.slow_for("cond_exp", "psc")
+@pytest.mark.slow_for("cond_exp", "psc_exp", "psc_alpha")
 @pytest.mark.parametrize("model", WEIGHTS)
 def test_random_input(x64, model):
     """Against NEST for a second, and against DOP853 for 0.3 s.

@@ -1,15 +1,18 @@
 """Waveform relaxation: that it converges, to what, and what it says where it does not."""
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
 from test_coupling import PASSIVE, membranes, pair
 
 import jsnn
-from jsnn.connect import Pairs
+from jsnn.connect import AllToAll, Pairs
 from jsnn.coupling import GapJunction
 from jsnn.exchange import Joint, WaveformRelaxation
+from jsnn.inputs import SpikeList
 from jsnn.neurons import LIF
+from jsnn.receptors import Delta, Exponential
 from jsnn.record import States
 from jsnn.solvers import RK4, Splitting
 
@@ -77,6 +80,35 @@ def test_last_step_is_relaxation_without_a_round(x64):
         inf = (-70.0 / 10.0 + PASSIVE["i_e"] / c + g / c * v[::-1]) / rate
         v = inf + (v - inf) * np.exp(-rate * 0.05)
         np.testing.assert_allclose(row, v, rtol=0, atol=1e-9)
+
+
+def test_windows_know_what_arrives_in_their_last_step(x64):
+    """Windows of five steps and a delay of eight: blocks of four, of which a window may begin in
+    any step. Spikes in every step, so that some arrive at the end of each window."""
+    exchange = WaveformRelaxation(interval=0.5, tol=1e-12, max_iterations=40)
+    given = SpikeList("pre", np.arange(1, 60) * 0.1, np.arange(1, 60) % 3, 1e3)
+    weight = np.linspace(-50.0, 90.0, 6)
+    network = jsnn.Network(
+        {
+            "pre": jsnn.Population(LIF(t_ref=0.0), 3, {"x": Delta()}),
+            "cells": jsnn.Population(LIF(**PASSIVE), 2, {"x": Exponential(2.0)}, solver=RK4()),
+        },
+        {"p": jsnn.Projection("pre", "cells", AllToAll(), weight=weight, delay=0.8)},
+        {"given": given},
+        couplings={"gap": GapJunction("cells", "cells", Pairs([0], [1]), conductance=10.0)},
+        dt=0.1,
+        key=jax.random.key(0),
+        exchange=exchange,
+    )
+    assert network.block == 4
+    state, wanted = network.init(jax.random.key(1)), []
+    found = jsnn.simulate(network, state, 60, {"v": States("cells", "v")}).records["v"].values
+    step = eqx.filter_jit(lambda network, state: network.step(state)[0])
+    for _ in range(60):
+        state = step(network, state)
+        wanted.append(np.asarray(state.populations["cells"].cell["v"]))
+    assert np.ptp(wanted) > 2
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-10)
 
 
 def linear(exchange):

@@ -250,7 +250,6 @@ def test_paths_that_are_cut_or_scaled():
     assert np.all(run_of(net, truncated, start)[:2] == 0)
 
 
-@pytest.mark.slow
 def test_what_is_carried_between_blocks():
     """By hand: of a linear membrane, the gradient of the start fades by what is said."""
     cells = jsnn.Population(LIF(tau_m=10.0), 1, {"x": Delta()})

@@ -471,7 +471,6 @@ def main(path):
     np.savez(path, **made)
 
 
-@pytest.mark.slow
 def test_two_devices(tmp_path):
     path = tmp_path / "runs.npz"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}

@@ -62,6 +62,7 @@ def test_the_oldest_go_and_nothing_else(root):
         (other / "old-cache", 10, 3),
         (mine / "begun-cache", 0, 0),
         (mine / "notes.txt", 50, 9),
+        (mine / "folder-cache" / "inside", 50, 9),
         (foreign, 50, 9),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,20 @@ def test_the_oldest_go_and_nothing_else(root):
         os.utime(path, (time.time() - age, time.time() - (9 if "used" in path.name else age)))
     program_cache.prune(25)
     left = {path.name for path in root.glob("*/*")}
-    assert left == {"new-cache", "used-cache", "notes.txt", "a-cache"}
+    assert left == {"new-cache", "used-cache", "notes.txt", "folder-cache", "a-cache"}
+
+
+def test_where_nothing_may_be_removed(root, monkeypatch):
+    begun = program_cache.folder() / "begun-cache"
+    begun.parent.mkdir(parents=True)
+    begun.touch()
+
+    def refuse(path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    program_cache.prune()
+    assert begun.exists()
 
 
 PROGRAM = """

@@ -9,9 +9,9 @@ import pytest
 
 COMMAND = str(Path(__file__).with_name("at_random"))
 WAYS = "cut,resumed,two devices,SegmentSum,Network.step,a batch"
-# Structures that compile soon, several a process, and have nearly all features between them
-FEW = [(45, 58, 39, 44, 46), (43, 51, 56)]
-MORE = [(47, 21), (41,), (1,), (11,), (14,), (28,)]
+# Structures that compile soon, several a process; more features, and gradients, are in what is slow
+FEW = [(45, 58, 39, 44, 46), (41, 51, 56)]
+MORE = [(47, 21), (43,), (1,), (11,), (14,), (28,)]
 DRAWS = 6
 
 
@@ -29,7 +29,8 @@ def agree(path, numbers, draws, *arguments):
     wanted = [(number, draw) for number in numbers for draw in range(draws)]
     assert [(own["structure"], own["draw"]) for own in found] == wanted
     for own in found:
-        assert own["delivered"] >= 50 and not own["found"] and not (own["draw"] and own["programs"])
+        assert own["delivered"] >= 50 and not own["found"]
+        assert (own["programs"] == 0) == (own["draw"] > 0)
 
 
 @pytest.mark.parametrize("numbers", FEW, ids=str)
@@ -86,6 +87,10 @@ def test_the_table_counts_pairs(monkeypatch):
         (("--structures", "three"), "--structures"),
         (("--only", "sideways"), "--only"),
         (("--draws", "0"), "--draws"),
+        (("--structures", "-1"), "--structures"),
+        (("--draw", "-1"), "--draw"),
+        (("--jobs", "0"), "--jobs"),
+        (("--shrink",), "--shrink"),
     ],
     ids=str,
 )

@@ -124,7 +124,7 @@ PARAMETERS = [
 ]
 
 
-@pytest.mark.slow_for("0.1-False")
+@pytest.mark.slow_for("0.1-False", "maass", "tsodyks")
 @pytest.mark.parametrize(("name", "parameters"), PARAMETERS)
 @pytest.mark.parametrize(("delay", "per_edge"), [(0.1, False), (0.0, True)])
 def test_gradient_equals_central_differences(x64, name, parameters, delay, per_edge):
@@ -312,6 +312,50 @@ def test_releases_of_edges_whose_delays_lie_between_steps(x64):
         assert np.ptp(wanted[f"v {name}"]) > 1 and np.nanmax(wanted[f"r {name}"]) > 0
         same(one[f"r {name}"], wanted[f"r {name}"])
         assert not np.allclose(one[f"v {name}"], wanted[f"v {name}"], 1e-4)
+
+
+@pytest.mark.slow
+def test_gradients_of_edges_whose_delays_lie_between_steps(x64):
+    """Of each edge's release, weight and delay, against central differences along a direction."""
+    law = Tsodyks(jnp.linspace(0.2, 0.9, 12), 3.0, jnp.linspace(10.0, 30.0, 12), 30.0)
+    delay = Interpolated(np.linspace(0.33, 1.37, 12), 0.3, 1.4)
+    times = SpikeList("pre", np.arange(1, 60) * 0.2, np.arange(1, 60) % 3, 1e3)
+    net = jsnn.Network(
+        {
+            "pre": jsnn.Population(LIF(t_ref=0.0), 3, {"x": Delta()}),
+            "post": jsnn.Population(LIF(tau_m=20.0, v_th=1e9), 4, {"x": Exponential(2.0)}),
+        },
+        {
+            "p": jsnn.Projection(
+                "pre", "post", AllToAll(), weight=np.linspace(20, 90, 12), delay=delay, release=law
+            )
+        },
+        {"spikes": times},
+        dt=0.1,
+        key=jax.random.key(0),
+    )
+    state = net.init(jax.random.key(1))
+
+    def parts(net):
+        own = net.synapses["p"]
+        return [own.release.U, own.release.tau_rec, own.weight, own.delay.delay]
+
+    @jax.jit
+    def loss(values):
+        own = eqx.tree_at(parts, net, values)
+        made = jsnn.simulate(own, state, 150, {"v": States("post", "v")})
+        return jnp.sum(jnp.linspace(0, 1, 150)[:, None] * made.records["v"].values ** 2)
+
+    at, rng = parts(net), np.random.default_rng(0)
+    slopes = jax.jit(jax.grad(loss))(at)
+    for k, slope in enumerate(slopes):
+        assert np.all(slope != 0)
+        along, h = rng.uniform(0.5, 1.0, 12), 1e-5
+        high, low = (
+            loss([own + sign * h * along * (i == k) for i, own in enumerate(at)])
+            for sign in (1, -1)
+        )
+        np.testing.assert_allclose(slope @ along, (high - low) / (2 * h), rtol=1e-6)
 
 
 def test_the_shape_of_the_parameters_chooses_what_keeps_a_state():

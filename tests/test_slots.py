@@ -126,6 +126,7 @@ def whole(network):
     return jsnn.simulate(network, network.init(jax.random.key(1)), STEPS, RECORD)
 
 
+@pytest.mark.slow
 def test_no_buffer_is_copied_at_a_step(network):
     """XLA copies a buffer that it reads beside its change: 300 times what a step takes."""
 

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ def main() -> int:
     if given.show is not None:
         from structure import structure
 
+        if given.show < 0:
+            parser.error(f"--show {given.show}: at least 0")
         print(structure(given.show))
         return 0
     low, colon, high = given.structures.partition(":")
@@ -49,10 +52,14 @@ def main() -> int:
         numbers = list(range(int(low), int(high))) if colon else _listed(given.structures)
     except ValueError:
         numbers = []
-    if not numbers:
+    if not numbers or min(numbers) < 0:
         parser.error(f"--structures {given.structures}: give numbers, as 3,17 or 0:60")
-    if given.draws < 1:
-        parser.error(f"--draws {given.draws}: at least 1")
+    for name, least in (("draws", 1), ("jobs", 1), ("batch", 1), ("draw", 0), ("seconds", 0)):
+        value = getattr(given, name)
+        if value is not None and value < least:
+            parser.error(f"--{name} {value}: at least {least}")
+    if given.shrink and len(numbers) > 1:
+        parser.error("--shrink: give one of --structures, and --draw")
     if others := set((given.only or WAYS[0]).split(",")) - set(WAYS):
         parser.error(f"--only {', '.join(sorted(others))}: ways are {', '.join(WAYS)}")
     if given.worker:
@@ -75,7 +82,7 @@ def _work(numbers: list[int], given: argparse.Namespace) -> int:
     _two_devices()
     from draws import draws
 
-    until = time.time() + given.seconds if given.seconds else float("inf")
+    until = float("inf") if given.seconds is None else time.time() + given.seconds
     wanted = list(range(given.draws)) if given.draw is None else [given.draw]
     for number in numbers:
         try:
@@ -112,7 +119,7 @@ def _all(numbers: list[int], given: argparse.Namespace) -> int:
             command += ["--draw", str(given.draw)]
         if given.only:
             command += ["--only", given.only]
-        if given.seconds:
+        if given.seconds is not None:
             left = given.seconds - (time.time() - begun)
             command += ["--seconds", str(max(left, 0.1))]
         path = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
@@ -120,10 +127,15 @@ def _all(numbers: list[int], given: argparse.Namespace) -> int:
             command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
         )
         lines = [json.loads(line) for line in process.stdout.splitlines() if line[:1] == "{"]
-        missing = set(batch) - {own["structure"] for own in lines}
+        done_of = Counter(own["structure"] for own in lines)
+        missing = [number for number in batch if not done_of[number]]
         if process.returncode or missing:
+            last = lines[-1]["structure"] if lines else batch[0]
+            wanted = given.draws if given.draw is None else 1
+            under_way = last if done_of[last] < wanted or not missing else missing[0]
             why = f"ended with {process.returncode}: {process.stderr[-2000:]}"
-            lines += [_broken(number, why) for number in sorted(missing) or batch[-1:]]
+            lines.append(_broken(under_way, why))
+            lines += [_broken(number, "not run") for number in missing if number != under_way]
         for own in lines:
             for what in own["found"]:
                 print(f"structure {own['structure']} draw {own['draw']}: {what}", flush=True)
@@ -142,10 +154,8 @@ def _all(numbers: list[int], given: argparse.Namespace) -> int:
         f"{time.time() - begun:.0f} s"
     )
     for own in failed[:5]:
-        print(
-            f"  python tests/at_random --structures {own['structure']} --draw {own['draw']} "
-            "[--shrink]"
-        )
+        draw = f"--draw {own['draw']} [--shrink]" if own["draw"] >= 0 else f"--draws {given.draws}"
+        print(f"  python tests/at_random --structures {own['structure']} {draw}")
     return 1 if failed else 0
 
 
@@ -156,23 +166,33 @@ def _shrink(number: int, draw: int, only: str | None) -> int:
     from shrink import shrunk
     from structure import Structure, structure
 
-    def found(made: Structure) -> list[str]:
+    def violations(made: Structure) -> list[str]:
         try:
-            return next(draws(made, [draw], only))["found"]
-        except Exception:  # what cannot be built shows nothing
-            return []
+            *_, last = draws(made, [0, draw] if draw else [0], only)  # the second compiles nothing
+            return last["found"]
+        except Exception as error:  # in building it
+            return [f"building: {type(error).__name__}: {error}"]
 
-    first = found(structure(number))
-    if not first:
+    whole = violations(structure(number))
+    if not whole:
         print(f"structure {number} draw {draw}: nothing found")
-        return 1
-    way = first[0].partition(":")[0].partition(" ")[0]
-    only = {"two": "two devices", "a": "a batch"}.get(way, way) if only is None else only
-    only = None if only == "compiled" else only
-    print(*first, sep="\n")
-    left = shrunk(structure(number), lambda own: bool(found(own)))
-    print(left, *found(left), sep="\n")
-    return 0
+        return 0
+    print(*whole, sep="\n")
+    kind = _kind(whole[0])
+    only = next((way for way in WAYS if kind[0].startswith(way)), only)
+    left = shrunk(structure(number), lambda own: kind in map(_kind, violations(own)))
+    print(left, *violations(left), sep="\n")
+    return 1
+
+
+def _kind(violation: str) -> tuple[str, str]:
+    """The way, and what it is that differs, without names and numbers."""
+    way, _, what = violation.partition(": ")
+    kinds = ("Error", "fires in one run", "v of ", "not finite", "the value is", "compiled")
+    kind = next((own for own in kinds if own in what), "")
+    if kind == "Error":
+        kind = what.partition(":")[0]
+    return way.partition(" [")[0].partition(" after")[0], kind
 
 
 if __name__ == "__main__":

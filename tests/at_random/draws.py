@@ -28,9 +28,13 @@ def draws(
             if k and begun > until:
                 break
             rng = np.random.default_rng([made.number, draw])
-            network = vary(built.network, rng) if draw else built.network
-            states = [network.init(jax.random.key(2 * draw + i)) for i in range(2)]
-            found, seen = disagreements(ways, network, states, rng, only)
+            try:
+                network = vary(built.network, rng) if draw else built.network
+                states = [network.init(jax.random.key(2 * draw + i)) for i in range(2)]
+                found, seen = disagreements(ways, network, states, rng, only)
+            except Exception as error:  # the next draw may do
+                seen = {"spikes": 0, "delivered": 0}
+                found = [f"a draw: {type(error).__name__}: {str(error)[:300]}"]
             programs = compiled() - before
             if k and programs:
                 found.append(f"compiled anew: {programs} programs")

@@ -2,11 +2,15 @@
 
 Bit for bit: one go, pieces cut anywhere, two devices, and a run that was resumed from a checkpoint.
 Where XLA's programs round apart (`README.md`, "How it was verified"), to rounding: what recorders
-of synapses follow beside the delivery, and, on two devices, laws with products of several states.
-In float64 the same spikes, and states to 1e-10: `SegmentSum`, `Network.step` and a member of a
-batch. In float32 those have the same spikes up to a first difference, which must be a threshold
-within rounding. Gradients are finite, and equal to those of `SegmentSum`; in float32 as far as they
-are when its parameters are moved by rounding.
+of synapses follow beside the delivery, and, on two devices, laws with products of several states
+and couplings.
+
+To rounding: `SegmentSum`, `Network.step` and a member of a batch. In float64 they have the same
+spikes, membranes to 1e-8 mV, and all else to 1e-10 of its largest number. In float32 they have the
+same spikes up to a first difference, which must be a threshold within rounding; without one all
+else is as close as rounding leaves it. Gradients are finite, and equal to those of `SegmentSum`; in
+float32 as far as they are when its parameters are moved by rounding. (Of releases of each edge the
+event-driven delivery takes its gradient from sums itself.)
 """
 
 import tempfile
@@ -30,6 +34,8 @@ from jsnn.record import Counts, States, SynapseStates
 GRADIENT_STEPS = 96
 CLOSE = 1e-10
 ROUNDING = 2e-2  # mV, of float32 over a run
+ROUGH = 1e-2  # of the largest number, of all other states and records in float32
+EARLIER = 1e-2  # steps, of what is steep in float32
 _COMPILED = [0]
 
 
@@ -270,15 +276,20 @@ def rounded_apart(
                     found.append(place)
     for name in v[0]:
         a, b = (own[name][:first] for own in v)
-        # On an upstroke rounding is magnified
-        slow = (a < -30) & (b < -30) if double is False else np.ones(a.shape, bool)
-        off = np.abs(np.where(slow, a - b, 0))
-        most = CLOSE * 100 if double else ROUNDING
-        if off.size and off.max() > most:
+        if not (np.all(np.isfinite(a)) and np.all(np.isfinite(b))):
+            found.append(f"v of {name} is not finite")
+            continue
+        off = np.abs(a - b)
+        if not double:  # an upstroke may come earlier by a small part of a step
+            change = np.abs(np.diff(a, axis=0, prepend=a[:1]))
+            change = np.maximum(change, np.roll(change, -1, 0))
+            off = np.maximum(off - EARLIER * change, 0)
+        if off.size and off.max() > (CLOSE * 100 if double else ROUNDING):
             place = np.argwhere(off == off.max())[0].tolist()
             found.append(f"v of {name} is {off.max():.3g} mV apart at {place}")
-    if found or first < STEPS or not double:
+    if found or first < STEPS:
         return found[:4]
+    close = CLOSE if double else ROUGH
     for name, x in leaves[0].items():
         y = leaves[1].get(name)
         if y is None or x.shape != y.shape:
@@ -288,7 +299,7 @@ def rounded_apart(
                 found.append(f"{name}: whole numbers differ")
         elif x.size:
             off = np.abs(x - y).max()
-            if not off <= CLOSE * max(1.0, np.abs(x).max()):
+            if not off <= close * max(1.0, np.abs(x).max()):
                 found.append(f"{name}: {off:.3g} apart, of {np.abs(x).max():.3g}")
     return found[:4]
 
@@ -350,9 +361,8 @@ def _gradients_differ(ways: Ways, network: jsnn.Network, state: Any) -> list[str
     double, found = np.asarray(value).dtype == np.float64, []
     if not np.isfinite(value):
         return ["the value is not finite"]
-    same = abs(value - wanted_value) <= (1e-10 if double else 1e-4) * abs(wanted_value)
-    if double and not same:
-        found.append(f"value {value} is {wanted_value} with SegmentSum")
+    if abs(value - wanted_value) > (1e-10 if double else 1e-3) * abs(wanted_value):
+        return [f"the value is {value}, and {wanted_value} with SegmentSum"]
     moved = None
     for k, ((path, own), other) in enumerate(
         zip(jax.tree.leaves_with_path(slopes), jax.tree.leaves(wanted), strict=True)
@@ -363,7 +373,7 @@ def _gradients_differ(ways: Ways, network: jsnn.Network, state: Any) -> list[str
             continue
         scale = np.abs(other).max() if other.size else 0.0
         off = np.abs(own - other).max() if other.size else 0.0
-        if off <= (1e-8 if double else 2e-2) * scale + 1e-12 or not same:
+        if off <= (1e-8 if double else 2e-2) * scale + 1e-12:
             continue
         if not double:  # as far as rounding moves them
             if moved is None:
