@@ -11,7 +11,7 @@ COMMAND = str(Path(__file__).with_name("at_random"))
 WAYS = "cut,resumed,two devices,SegmentSum,Network.step,a batch"
 # Structures that compile soon, several a process; more features, and gradients, are in what is slow
 FEW = [(45, 58, 39, 44, 46), (41, 51, 56)]
-MORE = [(47, 21), (43,), (1,), (11,), (14,), (28,)]
+MORE = [(47, 21), (43, 11)]
 DRAWS = 6
 
 
