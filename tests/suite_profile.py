@@ -4,9 +4,9 @@ Runs pytest (by default as README does) and prints, by file and by test, seconds
 (those of processes that a test starts among them), how many programs XLA compiled in how many
 seconds and how many came from the compilation cache, the tracing and lowering before it, and which
 programs took longest and were compiled more than once. `--profile-json FILE` keeps all of it,
-`--profile-top N` says how many lines, and `--profile-keep` has conftest.py order files by the
-seconds that were found. As a plugin: `pytest -p suite_profile`, with this folder on the Python
-path.
+`--profile-top N` says how many lines, and `--profile-keep` (of a run of all tests, `-m ""`) has
+conftest.py order files by the seconds that were found. As a plugin: `pytest -p suite_profile`, with
+this folder on the Python path.
 """
 
 import argparse

@@ -450,7 +450,7 @@ class _Draw:
         pre, source, n_pre = self.address(names)
         post, target, n_post = self.address(names)
         several = len(names) > 1 and self.often("lists of populations", 0.15)
-        kinds = {own: kind for own, kind in self.receptors[target].items()}
+        kinds = self.receptors[target]
         receptor = list(kinds)[self.whole(0, len(kinds) - 1)]
         if several:
             pre, n_pre = str(list(names)), sum(self.sizes[own] for own in names)
